@@ -1,6 +1,6 @@
 """Early detection of compliance with harmful requests: a probe on the states against readers of the words so far.
 
-    python -m analysis.organism.early_detection [--models organism:sft organism:safekey] [--n 72] [--rate 0.01]
+    python -m analysis.organism.early_detection [--models organism:sft organism:safekey] [--n 84] [--rate 0.01]
                                                 [--write]
 
 The model answers requests greedily; the outcome is the act of its answer
@@ -40,7 +40,7 @@ from safekey_interp.measures.early_detection import AlarmRule, Scored, calibrate
 from safekey_interp.measures.estimators import estimator_of
 from safekey_interp.measures.folds import make_plan
 from safekey_interp.models.model import Model, load
-from safekey_interp.models.organism.vocabulary import Pair
+from safekey_interp.models.organism.vocabulary import Pair, pairs
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import Segmentation, segment_all, segmented
 
@@ -174,10 +174,11 @@ def detected(found: Read, rate: float, seed: int = 0) -> pd.DataFrame:
 
 def part_of(trace: Trace) -> str | None:
     """What a request serves for; None where nothing is needed of it."""
-    if Pair(trace.meta["verb"], trace.meta["noun"]).split == "test":
+    pair = Pair(trace.meta["verb"], trace.meta["noun"])
+    if pair.split == "test":
         return TESTS[1] if trace.meta["wrapper_split"] == "test" else None
-    sixth = sum(f"{trace.meta['verb']} {trace.meta['noun']}".encode()) % 6
-    return ("fit", "fit", "scale", "threshold", TESTS[0], TESTS[0])[sixth]
+    sixth = pairs(pair.kind, pair.split).index(pair) % 6
+    return ("fit", TESTS[0], "scale", "fit", TESTS[0], "threshold")[sixth]
 
 
 def shown(table: Any) -> pd.DataFrame:
@@ -194,7 +195,7 @@ def shown(table: Any) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--models", nargs="+", default=["organism:sft", "organism:safekey"])
-    parser.add_argument("--n", type=int, default=72, help="requests of each wrapper and label")
+    parser.add_argument("--n", type=int, default=84, help="requests of each wrapper and label")
     parser.add_argument("--rate", type=float, default=0.01, help="false alarms of benign requests, over all prefixes")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()

@@ -169,8 +169,10 @@ def _read(language: LanguageName, verb: str, noun: str, response: str) -> tuple[
 
 
 def save(results: Results, folder: Path = SHIPPED) -> None:
-    """Write the files; columns of few values are dictionaries, so that they stay small."""
+    """Write the files, the choice alone where no run is done; columns of few values are dictionaries, to stay small."""
     write_chosen(folder / _CHOSEN, results.chosen)
+    if not len(results.answers):
+        return
     answers = results.answers.drop(columns=["complied", "refused", "malformed"])
     cells = pd.DataFrame(results.records, columns=pd.Index(Record._fields))
     for name, table in ((_ANSWERS, answers), (_MECHANISM, results.mechanism), (_CELLS, cells)):

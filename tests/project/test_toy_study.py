@@ -201,6 +201,9 @@ def test_what_is_shipped_is_read_again(looked_at: Results, tmp_path: Path) -> No
     assert report(again) == report(looked_at)
     with pytest.raises(InputError, match=r"results\.parquet"):
         read(tmp_path / "nowhere")
+    (tmp_path / "begun").mkdir()
+    save(Results(pd.DataFrame(), pd.DataFrame(), CHOSEN), tmp_path / "begun")
+    assert [file.name for file in (tmp_path / "begun").iterdir()] == ["toy_study_chosen.json"]
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
