@@ -161,10 +161,7 @@ def measure_whole_stream(
                 with counted_passes(model, tell.passed):
                     measured = measure_chunk(model, entries, request, settings, kept=kept, on_batch=tell.advance)
                 filler = _Filler(model, measured, request, overview, writer, n_other=sum(is_other))
-                if number < writer.n_done:
-                    writer.write_shards(number, filler.write_tables)
-                else:
-                    writer.write(number, sha256, filler)
+                filler.write(number, sha256)
                 del measured, entries, chunk
                 release_memory()
             writer.check_end(n_chunks)
@@ -198,14 +195,20 @@ class _Filler:
         self._entries, self._overview, self._writer, self._n_other = entries, overview, writer, n_other
         self._layers = list(request.layers or range(model.n_layers))
 
-    def write_tables(self, folder: Path) -> None:
-        """The tables alone; the sums stay as they are."""
+    def write(self, number: int, sha256: str) -> None:
+        """Write the chunk; of one that is done its tables alone, for it is in the sums."""
+        if number < self._writer.n_done:
+            self._writer.write_shards(number, self._tables)
+        else:
+            self._writer.write(number, sha256, self)
+
+    def _tables(self, folder: Path) -> None:
         conditions, spans = self._overview.conditions, self._overview.spans
         write_chunk(folder, self._entries, self._layers, (), states=False, conditions=conditions, spans=spans)
 
     def __call__(self, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         conditions, spans = self._overview.conditions, self._overview.spans
-        self.write_tables(folder)
+        self._tables(folder)
         by_head, by_layer = (_unpacked(self._writer.sums, kind) for kind in (_HEAD, _LAYER))
         there = attended([folder])
         if there:

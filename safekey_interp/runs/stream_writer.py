@@ -2,7 +2,7 @@
 
     traces/000000.parquet, attention/000000.parquet …    tables of chunk 0 …, each whole or absent
     stream/settings.json                                 what makes it the same stream
-    stream/chunks.txt                                    hash of each chunk's traces and bytes of its shards, a line each
+    stream/chunks.txt                                    a line a chunk: hash of its traces, bytes of its shards
     stream/sums.safetensors                              sums over the chunks that are done, and their number
 
 The sums are written last: they alone say which chunks are done, so that a killed run goes on behind the last of them.

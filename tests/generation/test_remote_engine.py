@@ -170,9 +170,9 @@ def test_troubles_that_pass_lose_and_double_no_row(tmp_path: Path) -> None:
 
 
 def test_an_endpoint_whose_replies_are_not_utf_8_is_named(tmp_path: Path) -> None:
-    with serving(lambda number, nth: TROUBLES["not UTF-8"]()) as server:
-        with pytest.raises(ModelError, match=r"127\.0\.0\.1:\d+: the reply was not UTF-8"):
-            write_responses(engine_of(server), requests(3), out=tmp_path / "a.jsonl")
+    said = r"127\.0\.0\.1:\d+: the reply was not UTF-8"
+    with serving(lambda number, nth: TROUBLES["not UTF-8"]()) as server, pytest.raises(ModelError, match=said):
+        write_responses(engine_of(server), requests(3), out=tmp_path / "a.jsonl")
 
 
 def test_what_stays_unanswered_is_told_and_asked_for_the_next_time(tmp_path: Path) -> None:
