@@ -13,6 +13,8 @@ from killed_processes import n_changes
 from killed_training import assert_same_run, fresh_model, rows, settings, train_in_child, trained, weights
 
 from safekey_interp.errors import RunError
+from safekey_interp.runs.run_folder import open_run
+from safekey_interp.runs.storage import write_json
 from safekey_interp.training import train
 from safekey_interp.training.training_checkpoints import best_step, checkpoints, log_of, step_of
 
@@ -98,7 +100,8 @@ def test_a_run_that_stops_early_goes_on_from_before_its_best_checkpoint_that_was
     whole, out = tmp_path / "whole", tmp_path / "killed"
     options = {"patience": 1, "evaluate_every": 2, "learning_rate": 0.3, "epochs": 6}
     assert train_in_child(whole, **options) == 0
-    assert train_in_child(out, kill_at=n_changes(whole) - 3, **options) == -9
+    shutil.copytree(whole, out)  # as one that was killed at its very end
+    write_json(out / "run.json", open_run(whole).manifest | {"status": "running"})
     newest = checkpoints(out / "checkpoints")[-1]
     best = best_step(log_of(newest))
     assert best != step_of(newest)
