@@ -147,7 +147,7 @@ class Chat:
 
         Raises:
             NoAnswer: none came, retries included.
-            BadReply: what came is no chat completion with text in it.
+            BadReply: what came is not UTF-8, or no chat completion with text in it.
             ModelError: none will come: the key, the model or the address is wrong. Later calls raise it unasked.
         """
         import openai
@@ -177,7 +177,7 @@ class Chat:
             except openai.OpenAIError as error:
                 raise NoAnswer(f"{endpoint.host}: {type(error).__name__}", transient=False) from None
         self._replied = True
-        reply = read_reply(response.text)
+        reply = read_reply(response.content)
         return reply._replace(content=endpoint.redact(reply.content), reasoning=endpoint.redact(reply.reasoning))
 
     def _refused(self, status: int, body: object) -> NoAnswer | ModelError:

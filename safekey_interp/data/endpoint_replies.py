@@ -39,17 +39,22 @@ class Reply(NamedTuple):
         return self.content
 
 
-def read_reply(body: str) -> Reply:
+def read_reply(body: bytes) -> Reply:
     """The reply in a chat completion; the client does not check what it was sent.
 
+    Args:
+        body: as it was sent; JSON is UTF-8 between hosts, whatever a header says (RFC 8259).
+
     Raises:
-        BadReply: no chat completion, or no text in it.
+        BadReply: not UTF-8, no chat completion, or no text in it.
     """
     try:
-        completion = json.loads(body)
+        completion = json.loads(body.decode("utf-8-sig"))
         choice = completion["choices"][0]
         message = choice["message"]
         parts = {name: message.get(name) for name in ("content", "reasoning_content", "reasoning", "refusal")}
+    except UnicodeDecodeError:
+        raise BadReply("the reply was not UTF-8") from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise BadReply("the reply was no chat completion") from None
     content, thought = _parts(parts["content"])

@@ -150,8 +150,9 @@ def measure_whole_stream(
                 n_chunks, sha256 = number + 1, _hash_of(chunk)
                 if number < writer.n_done:
                     writer.check(number, sha256)
-                    tell.advance(len(chunk))
-                    continue
+                    if writer.is_whole(number):
+                        tell.advance(len(chunk))
+                        continue
                 entries = [
                     encoded(model, Entry(trace=trace, segmentation=segmentation), settings, overview.spans.request)
                     for trace, segmentation in segmented(chunk, settings)
@@ -160,7 +161,7 @@ def measure_whole_stream(
                 with counted_passes(model, tell.passed):
                     measured = measure_chunk(model, entries, request, settings, kept=kept, on_batch=tell.advance)
                 filler = _Filler(model, measured, request, overview, writer, n_other=sum(is_other))
-                writer.write(number, sha256, filler)
+                filler.write(number, sha256)
                 del measured, entries, chunk
                 release_memory()
             writer.check_end(n_chunks)
@@ -194,9 +195,20 @@ class _Filler:
         self._entries, self._overview, self._writer, self._n_other = entries, overview, writer, n_other
         self._layers = list(request.layers or range(model.n_layers))
 
-    def __call__(self, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    def write(self, number: int, sha256: str) -> None:
+        """Write the chunk; of one that is done its tables alone, for it is in the sums."""
+        if number < self._writer.n_done:
+            self._writer.write_shards(number, self._tables)
+        else:
+            self._writer.write(number, sha256, self)
+
+    def _tables(self, folder: Path) -> None:
         conditions, spans = self._overview.conditions, self._overview.spans
         write_chunk(folder, self._entries, self._layers, (), states=False, conditions=conditions, spans=spans)
+
+    def __call__(self, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        conditions, spans = self._overview.conditions, self._overview.spans
+        self._tables(folder)
         by_head, by_layer = (_unpacked(self._writer.sums, kind) for kind in (_HEAD, _LAYER))
         there = attended([folder])
         if there:

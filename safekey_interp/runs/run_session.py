@@ -28,6 +28,7 @@ from safekey_interp.runs.multiprocess import wait_until
 from safekey_interp.runs.processes import RESUMES, Team, team
 from safekey_interp.runs.run_folder import Run, manifest_in, open_run
 from safekey_interp.runs.run_writer import RunWriter, check_out, known_run, parts_in
+from safekey_interp.runs.whole_files import has_its_sizes
 
 
 @contextmanager
@@ -105,8 +106,9 @@ class RunSession:
         return parts_in(self.path) if self._resumes(manifest) else set()
 
     def done_steps(self, manifest: Mapping[str, Any]) -> int:
-        """Steps of training that the newest checkpoint of a run of the same identity has."""
-        names = [path.name for path in (self.path / "checkpoints").glob("checkpoint-*")]
+        """Steps of training that the newest whole checkpoint of a run of the same identity has."""
+        found = (self.path / "checkpoints").glob("checkpoint-*")
+        names = [path.name for path in found if has_its_sizes(path)]
         numbers = [int(name.removeprefix("checkpoint-")) for name in names if self._resumes(manifest)]
         return max(numbers, default=0)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from safekey_interp.errors import RunError, SafekeyError
 from safekey_interp.runs.manifest import describe_changes, differences
-from safekey_interp.runs.run_folder import MANIFEST, TABLES, Run, manifest_in
+from safekey_interp.runs.run_folder import MANIFEST, Run, manifest_in
 from safekey_interp.runs.storage import (
     is_leftover,
     lock_folder,
@@ -26,13 +26,8 @@ from safekey_interp.runs.storage import (
     write_folder_aside,
     write_json,
 )
-from safekey_interp.runs.whole_files import RESULT_FOLDERS, file_hashes, refuse_damaged, result_sizes
+from safekey_interp.runs.whole_files import RESULT_FILES, RESULT_FOLDERS, file_hashes, refuse_damaged, result_sizes
 
-_OTHER_RESULTS = (
-    *("examples.json", "examples.safetensors", "findings.json", "left_out.json"),
-    *("side_by_side.json", "most_moved.json"),
-    *("report.html", "config.yaml"),
-)
 _CONTENTS = "contents.json"
 _WORK = ("parts", "checkpoints", "looks", "models", "harness", "benchmarks")
 """Folders from which a run resumes."""
@@ -175,7 +170,7 @@ class RunWriter:
 
     def remove_results(self) -> None:
         """Delete everything that is made from the chunks, so that nothing stays of an earlier attempt."""
-        for name in (*(f"{table}.parquet" for table in TABLES), *_OTHER_RESULTS):
+        for name in RESULT_FILES:
             (self.path / name).unlink(missing_ok=True)
         for folder in RESULT_FOLDERS:
             shutil.rmtree(self.path / folder, ignore_errors=True)

@@ -2,10 +2,11 @@
 
     traces/000000.parquet, attention/000000.parquet …    tables of chunk 0 …, each whole or absent
     stream/settings.json                                 what makes it the same stream
-    stream/hashes.txt                                    hash of each chunk's traces, a line each
+    stream/chunks.txt                                    a line a chunk: hash of its traces, bytes of its shards
     stream/sums.safetensors                              sums over the chunks that are done, and their number
 
 The sums are written last: they alone say which chunks are done, so that a killed run goes on behind the last of them.
+A shard that is not as large as it was is measured anew when the stream passes; one may have been deleted to save room.
 The folder comes before the run that is made of the stream's sample, and outlives it.
 """
 
@@ -40,9 +41,9 @@ SHARDS = ("traces", "attention")
 """Folders of shards, each of the table of that name."""
 _OWN = "stream"
 _SETTINGS = STREAM_SETTINGS.removeprefix(f"{_OWN}/")
-_HASHES, _SUMS, _CHUNK = "hashes.txt", "sums.safetensors", "chunk"
-_LINE = 65
-"""Bytes of a line of hashes."""
+_CHUNKS, _SUMS, _CHUNK = "chunks.txt", "sums.safetensors", "chunk"
+_LINE = 64 + 2 * 17 + 1
+"""Bytes of a line of chunks: a hash and two sizes."""
 
 
 class StreamWriter:
@@ -72,6 +73,8 @@ class StreamWriter:
         """Counts over these, by name."""
         self._identity, self._lock, self._made = manifest["identity"], None, False
         self._known = None if overwrite else read_json(self._own(_SETTINGS))
+        if self._known is None and not overwrite and stream_folders(path):
+            raise RunError(f"{self._own(_SETTINGS)}: cannot be read, expected JSON; start anew with --overwrite")
         run = None if overwrite else manifest_in(path)
         if run is not None and "stream" not in run:
             raise RunError(f"out {path}: a run that is no stream's; choose another folder or pass --overwrite")
@@ -114,11 +117,13 @@ class StreamWriter:
         Raises:
             RunError: it is another.
         """
-        with open(self._own(_HASHES), encoding="ascii") as file:
-            file.seek(number * _LINE)
-            known = file.readline().strip()
-        if known != sha256:
+        if self._line(number)[0] != sha256:
             raise self._other(f"chunk {number:,} of the stream (from 0) is not the one that was measured before")
+
+    def is_whole(self, number: int) -> bool:
+        """Whether the shards of a chunk that is done are as large as they were, as far as they are there."""
+        sizes = zip((self._shard(name, number) for name in SHARDS), self._line(number)[1:], strict=True)
+        return all(not shard.is_file() or shard.stat().st_size == int(size) for shard, size in sizes)
 
     def check_end(self, n_chunks: int) -> None:
         """Refuse a stream that ended before what was measured of it; errors as for :meth:`check`."""
@@ -136,18 +141,28 @@ class StreamWriter:
             fill: fills a folder with tables named as in :data:`SHARDS`, and returns sums and counts with this chunk.
         """
         new: list[Any] = []
-        folder = self._own(_CHUNK)
-        write_folder_aside(folder, lambda aside: new.extend(fill(aside)))
-        for name in SHARDS:
-            if (table := folder / f"{name}.parquet").is_file():
-                table.replace(self._shard(name, number))
-        shutil.rmtree(folder)
-        with open(self._own(_HASHES), "a", encoding="ascii") as file:
-            file.write(f"{sha256}\n")
+        sizes = self.write_shards(number, lambda aside: new.extend(fill(aside)))
+        with open(self._own(_CHUNKS), "a", encoding="ascii") as file:
+            file.write(" ".join((sha256, *(f"{size:016d}" for size in sizes))) + "\n")
         about = {"done": json.dumps({"chunks": number + 1, "counts": new[1]})}
         write_aside(self._own(_SUMS), lambda file: save_tensors(file, new[0], about))
         shutil.rmtree(self.path_of_batches(sha256), ignore_errors=True)
         self.sums, self.counts, self.n_done = new[0], new[1], number + 1
+
+    def write_shards(self, number: int, fill: Callable[[Path], object]) -> list[int]:
+        """Write a chunk's shards, those of one that is done anew; their bytes, 0 for one that is not there.
+
+        Args:
+            number: of the chunk.
+            fill: fills a folder with tables named as in :data:`SHARDS`.
+        """
+        folder, shards = self._own(_CHUNK), [self._shard(name, number) for name in SHARDS]
+        write_folder_aside(folder, fill)
+        for name, shard in zip(SHARDS, shards, strict=True):
+            if (table := folder / f"{name}.parquet").is_file():
+                table.replace(shard)
+        shutil.rmtree(folder)
+        return [shard.stat().st_size if shard.is_file() else 0 for shard in shards]
 
     def path_of_batches(self, sha256: str) -> Path:
         """Where measured batches of a chunk lie until it is done."""
@@ -163,16 +178,22 @@ class StreamWriter:
             self.n_done, self.counts = done["chunks"], done["counts"]
         except (FileNotFoundError, SafetensorError, ValueError, KeyError, TypeError):
             self.n_done, self.sums, self.counts = 0, {}, {}
-        hashes = self._own(_HASHES)
-        hashes.touch()
-        if hashes.stat().st_size < self.n_done * _LINE:
-            raise self._other(f"{_OWN}/{_HASHES} is shorter than what was measured")
-        os.truncate(hashes, self.n_done * _LINE)
+        chunks = self._own(_CHUNKS)
+        chunks.touch()
+        if chunks.stat().st_size < self.n_done * _LINE:
+            raise self._other(f"{_OWN}/{_CHUNKS} is shorter than what was measured")
+        os.truncate(chunks, self.n_done * _LINE)
         shutil.rmtree(self._own(_CHUNK), ignore_errors=True)
         for name in SHARDS:
             for file in (self.path / name).glob("*.parquet"):
                 if file.stem.isdigit() and int(file.stem) >= self.n_done:
                     file.unlink()
+
+    def _line(self, number: int) -> list[str]:
+        """Hash and sizes of a chunk that is done."""
+        with open(self._own(_CHUNKS), encoding="ascii") as file:
+            file.seek(number * _LINE)
+            return file.readline().split()
 
     def _other(self, what: str) -> RunError:
         return RunError(f"out {self.path}: {what}; feed the same stream, or start anew with --overwrite")

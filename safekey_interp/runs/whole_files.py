@@ -1,4 +1,4 @@
-"""Integrity of a run's files: hashes of those in a folder, and sizes of what a complete run consists of."""
+"""Integrity of a run's files: hashes and sizes of those in a folder, and sizes of what a complete run consists of."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from safekey_interp.errors import RunError
-from safekey_interp.runs.storage import read_json, sha256_of
+from safekey_interp.runs.run_folder import TABLES
+from safekey_interp.runs.storage import read_json, sha256_of, write_json
 
+FINDINGS = "findings.json"
+RESULT_FILES = (
+    *(f"{table}.parquet" for table in TABLES),
+    *("examples.json", "examples.safetensors", FINDINGS, "left_out.json"),
+    *("side_by_side.json", "most_moved.json", "config.yaml", "report.html"),
+)
+"""Files of results."""
 RESULT_FOLDERS = ("states", "model", "directions")
-"""Folders of results beside the tables."""
-_CHECKED = (*RESULT_FOLDERS, "stream")
-_SHARDED = ("traces", "attention")
-_DRAWN_ANEW = ("run.json", "findings.json")
+"""Folders of results beside them."""
+_FOLDERS_CHECKED = (*RESULT_FOLDERS, "stream", "checkpoints")
+_CHANGES = (FINDINGS, "report.html", "README.md")
+"""Results that are told or drawn anew, and the card of a model, which a person completes."""
+_SIZES = "sizes.json"
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
@@ -22,27 +31,44 @@ def file_hashes(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every file in a folder, by its place there; none where there is no such folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def write_sizes(folder: Path) -> None:
+    """State in a folder that is filled how large its files are, where hashes of all would take long."""
+    write_json(folder / _SIZES, file_sizes(folder))
+
+
+def has_its_sizes(folder: Path) -> bool:
+    """Whether the files of a folder are as large as :func:`write_sizes` stated, and all are there."""
+    stated, found = read_json(folder / _SIZES), file_sizes(folder)
+    return isinstance(stated, dict) and all(found.get(name) == size for name, size in stated.items())
+
+
 def result_sizes(run: Path) -> dict[str, int]:
-    """Bytes of what a run consists of, by its place in the folder: each table, tensor and JSON file but those that are
-    drawn anew from them, and all shards of a folder of a stream's together."""
-    files = [file for at in (run, *(run / name for name in _CHECKED)) for file in sorted(at.glob("*.*"))]
-    kept = [file for file in files if file.suffix in (".json", ".parquet", ".safetensors")]
-    sizes = {file.relative_to(run).as_posix(): file.stat().st_size for file in kept if file.name not in _DRAWN_ANEW}
-    for name in _SHARDED:
-        shards = [file.stat().st_size for file in (run / name).glob("*.parquet")]
-        if shards:
-            sizes[f"{name}/ ({len(shards)} files)"] = sum(shards)
-    return sizes
+    """Bytes of what a run consists of, by its place in the folder; shards of a stream have theirs in its own record."""
+    sizes = {name: (run / name).stat().st_size for name in RESULT_FILES if (run / name).is_file()}
+    for folder in _FOLDERS_CHECKED:
+        sizes |= {f"{folder}/{name}": size for name, size in file_sizes(run / folder).items()}
+    return {name: size for name, size in sizes.items() if Path(name).name not in _CHANGES}
 
 
 def refuse_damaged(run: Path, manifest: Mapping[str, Any]) -> None:
-    """Refuse a complete run of which a file is not as large as it was; a file may have been deleted to save room.
+    """Refuse a run, complete or with complete parts, of which a file is not as large as it was when it was completed.
+
+    A file may have been deleted to save room.
 
     Raises:
-        RunError: with the file's name and both sizes.
+        RunError: with the file's name and both sizes; findings that cannot be read.
     """
+    is_complete, findings = manifest.get("status") == "complete", run / FINDINGS
     known = manifest.get("files") or {}
-    for name, size in result_sizes(run).items() if known else ():
+    if is_complete and findings.is_file() and read_json(findings) is None:
+        raise RunError(f"{findings}: cannot be read, expected JSON; write the run again with --overwrite")
+    for name, size in result_sizes(run).items() if is_complete and known else ():
         if size != known.get(name, size):
             raise RunError(
                 f"{run / name}: {size:,} bytes, expected {known[name]:,} as when the run was completed; write the run "

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from safekey_interp.errors import RunError
+from safekey_interp.runs.whole_files import write_sizes
 from safekey_interp.training.batch import QueryMask, TrainingBatch, collate
 from safekey_interp.training.batch_loss import BatchLoss
 from safekey_interp.training.callbacks import Rhythm
@@ -270,6 +271,7 @@ class SafeKeyTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             self.state.save_to_json(str(aside / STATE))
+            write_sizes(aside)
             shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
             forget_old(checkpoints, self.state.log_history, self.config)

@@ -1,7 +1,7 @@
 """Checkpoints of a training run: their logs, the best of them, and what is saved in them.
 
-A folder ``checkpoint-N`` is whole: it was written aside and renamed. Its ``trainer_state.json`` holds every line that
-was logged up to step N.
+A folder ``checkpoint-N`` is written aside and renamed, with the sizes of its files: one of which a file is missing or
+cut short is none. Its ``trainer_state.json`` holds every line that was logged up to step N.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from torch import Tensor
 
 from safekey_interp.errors import RunError
 from safekey_interp.models.safety_head import HEAD_FILE
+from safekey_interp.runs.processes import Team
 from safekey_interp.runs.storage import read_json
+from safekey_interp.runs.whole_files import has_its_sizes
 from safekey_interp.training.batch_loss import BatchLoss
 from safekey_interp.training.config import TrainingConfig
 
@@ -27,8 +29,25 @@ STATE = "trainer_state.json"
 
 def checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints in a folder, the oldest first."""
-    whole = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
-    return sorted(whole, key=step_of)
+    return [path for path in _named(folder) if has_its_sizes(path)]
+
+
+def checkpoint_to_resume(folder: Path, config: TrainingConfig, team: Team) -> Path | None:
+    """The newest checkpoint that is whole and, with patience, has the best up to it beside it; None for none.
+
+    The first process deletes those behind it, and what is no whole checkpoint: they are made anew.
+    """
+    whole = checkpoints(folder)
+    there = {None, *map(step_of, whole)}
+    usable = [path for path in whole if not config.patience or best_step(log_of(path)) in there]
+    newest = usable[-1] if usable else None
+    team.gather()  # all have looked
+    if team.is_first:
+        for path in _named(folder):
+            if newest is None or path not in whole or step_of(path) > step_of(newest):
+                _delete(path)
+    team.gather()
+    return newest
 
 
 def forget_old(folder: Path, history: Sequence[Mapping[str, Any]], config: TrainingConfig) -> None:
@@ -36,11 +55,7 @@ def forget_old(folder: Path, history: Sequence[Mapping[str, Any]], config: Train
     best = best_step(history) if config.patience else None
     for checkpoint in checkpoints(folder)[: -config.save_total_limit]:
         if step_of(checkpoint) != best:
-            # Renamed first, so that no half of a checkpoint looks like a whole one.
-            gone = checkpoint.with_name(f".{checkpoint.name}.00000000.aside")
-            shutil.rmtree(gone, ignore_errors=True)
-            checkpoint.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            _delete(checkpoint)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -151,6 +166,20 @@ def load_model(folder: Path, hf: Any) -> None:
         why = f"holds no weights {first}; delete the folder, and the run resumes without it"
         raise RunError(f"{folder}: {why}") from error
     hf.load_state_dict(again.state_dict())
+
+
+def _named(folder: Path) -> list[Path]:
+    """Folders with the name of a checkpoint, the oldest first."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    return sorted(found, key=step_of)
+
+
+def _delete(checkpoint: Path) -> None:
+    # Renamed first, so that no half of a checkpoint looks like a whole one.
+    gone = checkpoint.with_name(f".{checkpoint.name}.00000000.aside")
+    shutil.rmtree(gone, ignore_errors=True)
+    checkpoint.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _below(state: Mapping[str, Tensor] | None, prefix: str) -> dict[str, Tensor] | None:

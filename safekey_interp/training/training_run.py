@@ -181,7 +181,7 @@ def _run(trainer: SafeKeyTrainer, writer: RunWriter, session: RunSession) -> Non
     from safekey_interp.training.results import write_results
     from safekey_interp.training.training_checkpoints import (
         best_step,
-        checkpoints,
+        checkpoint_to_resume,
         forget_old,
         has_no_gain,
         load_weights,
@@ -192,7 +192,7 @@ def _run(trainer: SafeKeyTrainer, writer: RunWriter, session: RunSession) -> Non
     config, schedule, loss, adapted = trainer.config, trainer.schedule, trainer.loss, trainer.adapted
     folder = writer.path / "checkpoints"
     trainer.args.output_dir = str(folder)
-    newest = next(reversed(checkpoints(folder)), None)
+    newest = checkpoint_to_resume(folder, config, session.team)
     done = step_of(newest) if newest else 0
     forget_after(writer.path / "looks", done)
     session.progress.stage("training", schedule.steps)

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=20, help="moments for each signal")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", action="store_true", help="start each process as a user does, do not fork it")
-    parser.add_argument("--only", default="", help="bad input and endpoints: a part of the names of the cases to try")
+    parser.add_argument("--only", default="", help="input, endpoint, damage: a part of the names of the cases to try")
     asked = parser.parse_args()
     load_libraries()
     n = n_wrong = 0
@@ -71,7 +71,7 @@ def _signals(asked: argparse.Namespace, template: Path, made: Path) -> Iterator[
 
 def _damage(asked: argparse.Namespace, template: Path, made: Path) -> Iterator[tuple[str, list[str]]]:
     for name in asked.command or damaged_runs.KINDS:
-        yield from damaged_runs.damaged(name, template, made, seed=asked.seed)
+        yield from damaged_runs.damaged(name, template, made, seed=asked.seed, only=asked.only)
 
 
 def _disk(asked: argparse.Namespace, template: Path, made: Path) -> Iterator[tuple[str, list[str]]]:

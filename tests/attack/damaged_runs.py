@@ -6,7 +6,9 @@ end as if nothing had happened.
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,26 +18,49 @@ from .victims import COMMANDS, copy, differences
 
 KINDS = ("probe", "stream", "knockout", "lens", "direction", "trajectory", "compare", "eval", "train")
 """Commands that leave a run folder."""
+_MAY_CHANGE = (Path("run/model/README.md"),)
+"""A model's card, which a person completes."""
 
 
-def damaged(name: str, template: Path, at: Path, *, seed: int) -> Iterator[tuple[str, list[str]]]:
-    """Each file that was cut, and what was wrong then; nothing where it was named, or made again."""
+def damaged(name: str, template: Path, at: Path, *, seed: int, only: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Each file that was cut, and what was wrong then; nothing where it was named, or made again.
+
+    Args:
+        name: of the command.
+        template: folder with what it reads.
+        at: where folders are made.
+        seed: of the places at which files are cut.
+        only: a part of the names of the cases to try.
+    """
     draw = random.Random(f"{seed} {name}")
     whole = copy(template, at / "whole")
     first = run(COMMANDS[name], whole)
     run(("report", "run"), whole)
-    half = at / "half"
-    for _ in range(20):  # until one is killed amid its work
-        run(COMMANDS[name], copy(template, half), signal_at=(signal.SIGKILL, first.seconds * draw.uniform(0.3, 0.9)))
-        if len([path for path in (half / "run").rglob("*") if path.is_file()]) > 2:
+    half, seconds = at / "half", first.seconds
+    for _ in range(40):  # until one is killed amid its work
+        after = seconds * draw.uniform(0.3, 1.0)
+        ended = run(COMMANDS[name], copy(template, half), signal_at=(signal.SIGKILL, after))
+        if not ended.was_hit or _is_complete(half / "run"):
+            seconds = min(seconds, after)  # the first run filled caches
+        elif len([path for path in (half / "run").rglob("*") if path.is_file()]) > 2:
             break
+    else:
+        yield f"{name} half done", ["no run was killed amid its work"]
+        shutil.rmtree(half)
     for kind, folder in (("finished", whole), ("half done", half)):
         for file in sorted(path.relative_to(folder) for path in (folder / "run").rglob("*") if path.is_file()):
+            if only not in (case := f"{name} {kind}: {file}") or file in _MAY_CHANGE:
+                continue
             tried = copy(folder, at / "damaged")
             size = (tried / file).stat().st_size
             with (tried / file).open("r+b") as stream:
                 stream.truncate(draw.randrange(max(1, size)))
-            yield f"{name} {kind}: {file}", [*_drawn(tried, file, kind), *_resumed(name, tried, file, whole, kind)]
+            yield case, [*_drawn(tried, file, kind), *_resumed(name, tried, file, whole, kind)]
+
+
+def _is_complete(folder: Path) -> bool:
+    manifest = folder / "run.json"
+    return manifest.is_file() and json.loads(manifest.read_text())["status"] == "complete"
 
 
 def _drawn(folder: Path, file: Path, kind: str) -> list[str]:

@@ -186,6 +186,12 @@ def test_a_file_that_was_changed_is_asked_for_again(here: Path, harness: Path, c
     table = open_run("able").benchmarks
     assert table is not None
     assert table["value"].max() < 0.9
+    [log] = (here / "able").rglob("log.txt")
+    said = log.read_text()
+    log.write_text(said[:-1] or "x")
+    assert command(*typed).status == 0
+    assert asked(harness) == ["easy", "easy", "easy"]
+    assert log.read_text() == said
 
 
 @pytest.mark.slow

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,31 @@ def test_chunks_that_are_there_need_no_forward_pass(whole: Path, model: Model, m
     before = shards(whole)
     assert run_probe(model, iter(DATA), out=whole, **STREAM).is_complete
     assert shards(whole) == before
+
+
+@pytest.mark.parametrize("status", ["complete", "running"])
+def test_a_shard_that_was_cut_short_is_measured_anew(whole: Path, model: Model, tmp_path: Path, status: str) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    manifest = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(manifest | {"status": status}))
+    for name in ("traces/000000", "attention/000001"):
+        os.truncate(out / f"{name}.parquet", 99)
+    (out / "attention" / "000002.parquet").unlink()  # to save room
+    assert run_probe(model, iter(DATA), out=out, **STREAM).is_complete
+    mine, theirs = results(out), results(whole)
+    assert theirs.keys() - mine.keys() == {"attention/000002.parquet"}
+    assert [name for name in mine if mine[name] != theirs[name]] == []
+
+
+def test_a_stream_whose_settings_were_cut_short_is_refused(whole: Path, model: Model, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    os.truncate(out / "stream" / "settings.json", 9)
+    before = results(out)
+    with pytest.raises(RunError, match=r"stream/settings\.json: cannot be read, .* --overwrite"):
+        run_probe(model, iter(DATA), out=out, **STREAM)
+    assert results(out) == before
 
 
 @pytest.mark.parametrize(

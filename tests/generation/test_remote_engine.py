@@ -136,6 +136,7 @@ TROUBLES = {
     "503 with html": lambda: Reply(status=503, body=b"<html>"),
     "wrong JSON": lambda: Reply(body=b'{"choices": [}'),
     "other JSON": lambda: Reply(body=b'{"error": "overloaded"}'),
+    "not UTF-8": lambda: Reply(body=b'{"choices": [{"message": {"content": "\xff"}}]}'),
     "no text": lambda: said(None),
     "no body": lambda: Reply(body=b""),
 }
@@ -166,6 +167,12 @@ def test_troubles_that_pass_lose_and_double_no_row(tmp_path: Path) -> None:
         assert write_responses(engine_of(server), requests(n), out=out).n_new == 0
         assert len(server.bodies) == 2 * n, "nothing is asked twice"
     assert {trace.trace_id: trace.response for trace in read_traces(out)} == {f"p{i}": f"Answer {i}." for i in range(n)}
+
+
+def test_an_endpoint_whose_replies_are_not_utf_8_is_named(tmp_path: Path) -> None:
+    said = r"127\.0\.0\.1:\d+: the reply was not UTF-8"
+    with serving(lambda number, nth: TROUBLES["not UTF-8"]()) as server, pytest.raises(ModelError, match=said):
+        write_responses(engine_of(server), requests(3), out=tmp_path / "a.jsonl")
 
 
 def test_what_stays_unanswered_is_told_and_asked_for_the_next_time(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from safekey_interp.runs.storage import (
     write_json,
     write_table,
 )
+from safekey_interp.runs.whole_files import has_its_sizes, write_sizes
 
 MANIFEST: dict[str, Any] = {"safekey_interp": "0", "identity": {"seed": 0, "settings": {"layers": [1]}}}
 
@@ -251,30 +253,79 @@ def test_a_complete_run_of_which_a_table_was_cut_short_is_refused_and_named(tmp_
         assert writer.is_complete
 
 
-def test_a_shard_of_a_stream_and_a_part_of_a_comparison_that_were_cut_short_are_named(tmp_path: Path) -> None:
+def test_what_was_cut_short_in_a_folder_of_a_complete_run_is_named(tmp_path: Path) -> None:
     run = tmp_path / "run"
+    inside = run / "checkpoints" / "checkpoint-2" / "optimizer.pt", run / "model" / "chat_template.jinja"
     with RunWriter.begin(run, MANIFEST) as writer:
-        for folder in (run / "attention", run / "models" / "base"):
-            folder.mkdir(parents=True)
-        for number in range(3):
-            write_table(run / "attention" / f"{number}.parquet", pd.DataFrame({"mass": [0.5] * (number + 1)}))
+        for file in (*inside, run / "models" / "base" / "run.json"):
+            file.parent.mkdir(parents=True)
+            file.write_bytes(b"0123456789")
         write_json(run / "examples.json", [1, 2, 3])
-        write_json(run / "models" / "base" / "run.json", {"files": {"examples.json": len("[1, 2, 3, 4]")}})
+        write_json(run / "models" / "base" / "run.json", {"status": "complete", "files": {"examples.json": 12}})
         (run / "models" / "base" / "examples.json").write_text("[1, 2, 3, 4]")
         writer.finish()
     for file in (
-        run / "attention" / "1.parquet",
+        *inside,
         run / "examples.json",
         run / "models" / "base" / "examples.json",
     ):
         whole = file.read_bytes()
         file.write_bytes(whole[:-5])
-        named = "attention" if file.suffix == ".parquet" else str(file.relative_to(run))
-        with pytest.raises(RunError, match=f"{named}.*bytes, expected"):
+        with pytest.raises(RunError, match=f"{file.relative_to(run)}: .*bytes, expected"):
             RunWriter.begin(run, MANIFEST)
         file.write_bytes(whole)
     with RunWriter.begin(run, MANIFEST) as writer:
         assert writer.is_complete
+
+
+@pytest.mark.parametrize("name", ["notes.json", "model/README.md", "report.html"])
+def test_a_complete_run_is_not_refused_for_what_a_person_writes(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    with RunWriter.begin(tmp_path, MANIFEST) as writer:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("{}")
+        writer.finish()
+    file.write_text("a person's")
+    with RunWriter.begin(tmp_path, MANIFEST) as writer:
+        assert writer.is_complete
+
+
+def test_a_complete_run_that_is_extended_is_not_refused_for_what_its_next_part_wrote(tmp_path: Path) -> None:
+    with RunWriter.begin(tmp_path, MANIFEST) as writer:
+        write_table(tmp_path / "benchmarks.parquet", pd.DataFrame({"value": [1.0]}))
+        writer.finish()
+        writer.manifest["status"] = "running"
+        writer.save()
+        write_table(tmp_path / "benchmarks.parquet", pd.DataFrame({"value": [1.0, 2.0], "name": ["a", "b"]}))
+    with RunWriter.begin(tmp_path, MANIFEST) as writer:
+        assert not writer.is_complete
+
+
+def test_findings_that_were_cut_short_are_named_and_those_told_anew_are_not(tmp_path: Path) -> None:
+    with RunWriter.begin(tmp_path, MANIFEST) as writer:
+        write_json(tmp_path / "findings.json", {"headline": "none"})
+        writer.finish()
+    write_json(tmp_path / "findings.json", {"headline": "another one"})
+    with RunWriter.begin(tmp_path, MANIFEST) as writer:
+        assert writer.is_complete
+    (tmp_path / "findings.json").write_text('{"headline": "an')
+    with pytest.raises(RunError, match=r"findings\.json: cannot be read, expected JSON; .*--overwrite"):
+        RunWriter.begin(tmp_path, MANIFEST)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "sizes cut", "sizes gone"])
+def test_a_folder_has_its_sizes_or_is_damaged(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "inside").mkdir()
+    file, sizes = tmp_path / "inside" / "a.pt", tmp_path / "sizes.json"
+    file.write_text("0123456789")
+    write_sizes(tmp_path)
+    assert has_its_sizes(tmp_path)
+    hurt = sizes if "sizes" in damage else file
+    if "gone" in damage:
+        hurt.unlink()
+    else:
+        os.truncate(hurt, 5)
+    assert not has_its_sizes(tmp_path)
 
 
 def test_every_file_can_be_read_by_those_who_may(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from killed_processes import n_changes
 from killed_training import assert_same_run, fresh_model, rows, settings, train_in_child, trained, weights
 
 from safekey_interp.errors import RunError
+from safekey_interp.runs.run_folder import open_run
+from safekey_interp.runs.storage import write_json
 from safekey_interp.training import train
+from safekey_interp.training.training_checkpoints import best_step, checkpoints, log_of, step_of
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +83,31 @@ def test_a_run_that_stops_early_is_killed_after_its_last_step(tmp_path: Path) ->
         assert train_in_child(out, kill_at=kill_at, **options) == -9
         assert train_in_child(out, **options) == 0
         assert_same_run(whole, out)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "trainer_state.json", "sizes.json"])
+def test_a_run_goes_on_from_before_a_checkpoint_that_was_cut_short(whole: Path, tmp_path: Path, file: str) -> None:
+    out = tmp_path / "run"
+    assert train_in_child(out, kill_at=n_changes(whole) - 10, **WATCHED) == -9
+    newest = checkpoints(out / "checkpoints")[-1]
+    os.truncate(newest / file, (newest / file).stat().st_size // 2)
+    assert newest not in checkpoints(out / "checkpoints")
+    assert train_in_child(out, **WATCHED) == 0
+    assert_same_run(whole, out)
+
+
+def test_a_run_that_stops_early_goes_on_from_before_its_best_checkpoint_that_was_cut_short(tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    options = {"patience": 1, "evaluate_every": 2, "learning_rate": 0.3, "epochs": 6}
+    assert train_in_child(whole, **options) == 0
+    shutil.copytree(whole, out)  # as one that was killed at its very end
+    write_json(out / "run.json", open_run(whole).manifest | {"status": "running"})
+    newest = checkpoints(out / "checkpoints")[-1]
+    best = best_step(log_of(newest))
+    assert best != step_of(newest)
+    os.truncate(out / "checkpoints" / f"checkpoint-{best}" / "model.safetensors", 99)
+    assert train_in_child(out, **options) == 0
+    assert_same_run(whole, out)
 
 
 def test_a_complete_run_is_returned_as_it_is(whole: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Benchmark unit: one benchmark of one model, run once, kept whole, and read whenever the table is made.
 
 A unit's folder comes by renaming, so that a killed run has it or not; ``unit.json`` holds its arguments, versions and
-seconds, whether it is done, and if not, why, and the hash of every file that the harness wrote.
+seconds, whether it is done, and if not, why, and the hash of every other file of the folder.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class BenchmarkUnit(NamedTuple):
         unit = read_json(self.folder / _UNIT)
         if not isinstance(unit, dict) or unit.get("status") != "done":
             return None
-        return unit if unit.get("files") == file_hashes(self.folder / RAW) else None
+        return unit if unit.get("files") == _hashes(self.folder) else None
 
     def why_not(self) -> str | None:
         """Why it failed; None when it was never asked to its end."""
@@ -124,6 +124,10 @@ class BenchmarkUnit(NamedTuple):
                     why = str(error)
             arguments = [word.replace(str(aside), ".") for word in call.arguments]
             outcome = {"status": "failed" if why else "done", "why": why, "seconds": seconds, "arguments": arguments}
-            write_json(aside / _UNIT, record | outcome | {"files": file_hashes(aside / RAW)})
+            write_json(aside / _UNIT, record | outcome | {"files": _hashes(aside)})
 
         write_folder_aside(self.folder, fill)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {name: sha256 for name, sha256 in file_hashes(folder).items() if name != _UNIT}
