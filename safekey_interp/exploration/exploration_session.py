@@ -8,7 +8,7 @@
     session.difference(hidden)
 
 There is one lock, held for one forward pass: branches may be run from several threads, and their tokens alternate.
-Nothing of the model is changed between two passes.
+What was written is read, renamed and begun without it. Nothing of the model is changed between two passes.
 """
 
 from __future__ import annotations
@@ -199,12 +199,11 @@ class Session(SessionContents):
         )
         if not 0 <= model < len(self._models):
             raise InputError(f"model: got {model}, expected one of 0 to {len(self._models) - 1}")
-        with self._tree.lock:
-            branch = root_branch(
-                self._tree.new_id(), prompt, turns=turns, system=system, prefill=prefill, model=model,
-                sampling=sampling, name=name,
-            )  # fmt: skip
-            self._tree.add([branch])
+        branch = root_branch(
+            self._tree.new_id(), prompt, turns=turns, system=system, prefill=prefill, model=model, sampling=sampling,
+            name=name,
+        )  # fmt: skip
+        self._tree.add([branch])
         return branch
 
     def fork(
@@ -278,7 +277,7 @@ class Session(SessionContents):
     def cancel(self, branch: Branch | str | None = None) -> None:
         """Pause a branch that runs in another thread, or all, after the token that is being written."""
         for state in self._tree.states() if branch is None else [self._tree.state(branch)]:
-            state.stop.set()
+            state.must_stop = True
 
     def _add(self, reader: Reader, name: str | None, traces: Iterable[Trace]) -> SessionReader:
         """Add a reader whose threshold is calibrated on the benign ones of some traces."""
