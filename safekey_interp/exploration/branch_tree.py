@@ -111,8 +111,10 @@ class BranchTree:
             state.is_running, state.failed = True, None
             state.must_stop = False
         try:
-            while not (state.must_stop or state.is_deleted):
+            while True:
                 with self.lock:
+                    if state.must_stop or state.is_deleted:
+                        break
                     events = self._advance(state)
                 yield from events
                 if state.ended is not None or state.failed is not None:
@@ -132,10 +134,10 @@ class BranchTree:
     def delete(self, state: BranchState) -> tuple[str, ...]:
         """Delete a branch with its control and all that came from them."""
         gone = {state.branch_id}
-        for each in self.states():  # children come behind their parents
-            if each.branch.parent in gone or each.branch.control_of in gone:
-                gone.add(each.branch_id)
         with self.lock, self.changes:
+            for each in self.states():  # children come behind their parents
+                if each.branch.parent in gone or each.branch.control_of in gone:
+                    gone.add(each.branch_id)
             self._write(deleted={"branches": sorted(gone, key=int)})
             self._remove(gone)
         return tuple(sorted(gone, key=int))
