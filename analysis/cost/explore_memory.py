@@ -2,10 +2,10 @@
 
     python -m analysis.cost.explore_memory [--model organism] [--generations 200] [--memory-gb 0.02] [--new-tokens 100]
 
-The resident memory of the process after every twentieth of the generations (garbage collected), and the keys and values of branches that it
-keeps, beside their limit. Each generation is a branch of its own at temperature 1, every fifth one a fork with a random
-control; the session is saved, as it always is. A page is open all the while and reads every event. The slope is that of
-a line through the second half: by then the limit is reached.
+The resident memory of the process after every twentieth of the generations (garbage collected), and the keys and values
+of branches that it keeps, beside their limit. Each generation is a branch of its own at temperature 1, every fifth one
+a fork with a random control; the session is saved, as it always is. A page is open all the while and reads every event.
+The slope is that of a line through the second half: by then the limit is reached.
 """
 
 from __future__ import annotations

@@ -12,14 +12,8 @@ from safekey_interp.data.trace import TokenSpan, Trace
 from safekey_interp.evaluation.refusal_judge import judge_refusal
 from safekey_interp.exploration.branch_record import Branch, Status, Transcript
 from safekey_interp.exploration.patched_states import PatchedStates
-from safekey_interp.exploration.session_events import (
-    BranchEnded,
-    BranchFailed,
-    EndReason,
-    Event,
-    SpansFound,
-    TokenWritten,
-)
+from safekey_interp.exploration.prefill_tokens import request_of
+from safekey_interp.exploration.session_events import BranchEnded, BranchFailed, Event, SpansFound, TokenWritten
 from safekey_interp.exploration.session_readers import SessionReader, token_scores
 from safekey_interp.exploration.written_tokens import WrittenTokens
 from safekey_interp.generation.requests import Request
@@ -68,7 +62,8 @@ class BranchState:
         """
         self.branch = branch
         """The branch."""
-        self.request = Request(trace=branch.trace, prefill=branch.prefill, edits=branch.edits)
+        asked = Request(trace=branch.trace, prefill=branch.prefill, edits=branch.edits)
+        self.request = request_of(model.tokenizer, asked, branch.prefill_ids)
         """What the model is asked."""
         self.prompt = prompt_tokens(model.tokenizer, self.request)
         """Tokens of prompt and prefill."""
@@ -278,9 +273,8 @@ class BranchState:
 
     def _end(self) -> BranchEnded:
         judged = judge_refusal(self.branch.trace.prompt, self.response)
-        reason: EndReason = "end_of_turn"
-        if self.stream.end == "limit":
-            reason = "limit" if self._room == self.branch.sampling.max_new_tokens else "context_full"
+        is_full = self._room != self.branch.sampling.max_new_tokens
+        reason = "end_of_turn" if self.stream.end != "limit" else "context_full" if is_full else "limit"
         self.ended = BranchEnded(branch=self.branch_id, reason=reason, label=judged.label, label_reason=judged.reason)
         return self.ended
 
@@ -291,7 +285,8 @@ class BranchState:
 
     def transcript(self) -> Transcript:
         """What it has read and written so far; of any thread, while another one writes it."""
-        rendered = render(self.model.tokenizer, self.branch.trace.with_(response=self.branch.prefill, given={}))
+        prefill = self.branch.prefill if self.branch.prefill_ids is None else ""
+        rendered = render(self.model.tokenizer, self.branch.trace.with_(response=prefill, given={}))
         _, offsets = tokenise(self.model.tokenizer, rendered)
         known: Any = {"status": self.status, "spans": self.spans, "ended": self.ended, "failed": self.failed}
         tokens = tuple(self.tokens)  # behind spans and end, which are of no later ones

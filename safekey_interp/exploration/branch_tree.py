@@ -162,7 +162,8 @@ class BranchTree:
         """A branch's tokens as another branch's model and changes would read them."""
         if state is under:
             return state.stream
-        changed = replace(under.branch, trace=state.branch.trace, prefill=state.branch.prefill)
+        read = {name: getattr(state.branch, name) for name in ("trace", "prefill", "prefill_ids")}
+        changed = replace(under.branch, **read)
         made = self.make(changed)
         made.tokens = state.tokens
         return made.stream
