@@ -2,15 +2,16 @@
 
     python -m analysis.cost.explore_memory [--model organism] [--generations 200] [--memory-gb 0.02] [--new-tokens 100]
 
-The resident memory of the process after every tenth of the generations, and the keys and values of branches that it
-keeps, beside their limit. Each generation is a branch of its own at temperature 1, every fifth one a fork with a random
-control; the session is saved, as it always is. A page is open all the while and reads every event. The slope is that of
-a line through the second half: by then the limit is reached.
+The resident memory of the process after every twentieth of the generations (garbage collected), and the keys and values
+of branches that it keeps, beside their limit. Each generation is a branch of its own at temperature 1, every fifth one
+a fork with a random control; the session is saved, as it always is. A page is open all the while and reads every event.
+The slope is that of a line through the second half: by then the limit is reached.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import tempfile
 import threading
@@ -65,7 +66,7 @@ def resident() -> float:
 
 
 def main() -> None:
-    """Measure, and print a line for every tenth of the generations."""
+    """Measure, and print a line for every twentieth of the generations."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--model", default="organism")
     parser.add_argument("--generations", type=int, default=200)
@@ -87,9 +88,10 @@ def main() -> None:
                 last = page.written("start", **asked, max_new_tokens=options.new_tokens)
             else:
                 page.written("fork", branch=last, edits=[{"kind": "hide", "span": "prompt", "from_": "generated"}])
+            gc.collect()
             kept = [state.n_bytes for state in session._tree.states() if state.n_bytes]
             sizes.append((number, resident(), sum(kept) / 1e6, len(kept)))
-            if number % max(1, options.generations // 10) == 0:
+            if number % max(1, options.generations // 20) == 0:
                 print("after {} generations: {:.0f} MB; {:.1f} MB of keys and values, {} branches".format(*sizes[-1]))
         server.stop()
         thread.join()

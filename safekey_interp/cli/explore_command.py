@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,7 +48,10 @@ def explore(
     traces: Traces = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="Folder of a saved session, which goes on; or of `probe`, for its model and traces."),
+        typer.Option(
+            help="Folder of a saved session, which goes on with its own models (in their type, on any --device) and "
+            "traces; or of `probe`, for its model and traces."
+        ),
     ] = None,
     reader: Annotated[
         list[Path] | None,
@@ -73,15 +76,21 @@ def explore(
     """Ask a model, watch what it attends to and what a probe reads at each token, change it, and compare."""
     if_stopped(ctx, "start it again")
     saved = None if run is None else _saved(run)
-    if saved == "explore" and (model or traces or out):
-        raise InputError("--run: a saved session has its own model, traces and folder; leave --model, --traces, --out")
+    if run is not None and saved == "explore":
+        typed = {
+            "--model": model,
+            "--traces": traces,
+            "--out": out,
+            "the options of reading traces": reading != ReadingSettings(),
+        }
+        _check_saved(run, [name for name, value in typed.items() if value], loading.dtype)
     from safekey_interp.exploration.web.session_server import SessionServer
 
     # What cannot be is known before a model is loaded.
     server, readers = SessionServer(host=host, port=port), _readers_in(reader or [])
     with progress_of(asked) as bar:
         if run is not None and saved == "explore":
-            session = _reopened(run, bar)
+            session = _reopened(run, bar, device=loading.device, trust_remote_code=loading.trust_remote_code)
         else:
             names = model or ["organism"] if run is None else model or _models_of(run)
             presets = _presets(names, traces, run, reading)
@@ -117,6 +126,22 @@ def _saved(run: Path) -> str:
     return kind
 
 
+def _check_saved(run: Path, typed: Sequence[str], dtype: str | None) -> None:
+    """Refuse what contradicts a saved session."""
+    from safekey_interp.runs.run_folder import open_run
+
+    if typed:
+        raise InputError(
+            f"--run {run}: a saved session has its own models, traces and folder; leave {', '.join(typed)}"
+        )
+    for record in open_run(run).manifest["models"]:
+        if dtype not in (None, record["dtype"]):
+            raise InputError(
+                f"--dtype: got {dtype}, expected {record['dtype']}, in which {record['spec']} wrote session {run}; "
+                "leave it, or start a session of its own"
+            )
+
+
 def _models_of(run: Path) -> list[str]:
     from safekey_interp.runs.run_folder import open_run
 
@@ -145,12 +170,12 @@ def _new(models: Sequence[Model], presets: Sequence[Trace], folder: Path) -> Ses
     return Session(models, traces=presets, out=folder)
 
 
-def _reopened(run: Path, bar: Progress) -> Session:
+def _reopened(run: Path, bar: Progress, **loading: Any) -> Session:
     bar.stage("loading the model", None)
     quiet_libraries()
     from safekey_interp.exploration.exploration_session import Session
 
-    return Session.open(run)
+    return Session.open(run, **loading)
 
 
 def _readers_in(files: Sequence[Path]) -> dict[str, Probe | Direction]:

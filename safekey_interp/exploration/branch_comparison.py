@@ -39,7 +39,7 @@ def compare_branches(tree: BranchTree, state: BranchState, other: BranchState) -
 
     if state.model is not other.model:
         check_same_vocabulary(state.model, other.model)
-    own, its = ([token.token_id for token in each.tokens] for each in (state, other))
+    own, its = (each.tokens.ids for each in (state, other))
     first = next((at for at, (a, b) in enumerate(zip(own, its, strict=False)) if a != b), None)
     if first is None and len(own) != len(its):
         first = min(len(own), len(its))

@@ -30,6 +30,7 @@ def branch_record(branch: Branch, folder: Path) -> dict[str, Any]:
     plain = {name: getattr(branch, name) for name in (*_PLAIN, *_PLAIN_TOO)}
     return plain | {
         "trace": _trace_record(branch.trace),
+        "prefill_ids": _list(branch.prefill_ids),
         "edits": [_edit_record(edit, folder) for edit in branch.edits],
         "patch": None if branch.patch is None else _patch_record(branch.patch),
         "sampling": branch.sampling.to_dict(),
@@ -41,6 +42,7 @@ def branch_of(record: Mapping[str, Any], folder: Path) -> Branch:
     return Branch(
         **{name: record[name] for name in (*_PLAIN, *_PLAIN_TOO)},
         trace=trace_of(list(record["trace"])),
+        prefill_ids=None if (ids := record.get("prefill_ids")) is None else tuple(ids),
         edits=tuple(_edit_of(each, folder) for each in record["edits"]),
         patch=None if record["patch"] is None else _patch_of(**record["patch"]),
         sampling=Sampling(**record["sampling"]),

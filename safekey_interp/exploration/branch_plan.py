@@ -14,6 +14,7 @@ from safekey_interp.exploration.branch_controls import NoControl, control_edits,
 from safekey_interp.exploration.branch_record import Branch, StatePatch, SwapKind
 from safekey_interp.exploration.branch_state import BranchState
 from safekey_interp.exploration.branch_tree import BranchTree
+from safekey_interp.exploration.prefill_tokens import prefill_ids
 from safekey_interp.generation.generation_edits import GenerationEdit, HideSpan, Steer
 from safekey_interp.generation.prefill import SWAPS, swap_sentences_for
 from safekey_interp.generation.sampling import Sampling
@@ -80,7 +81,8 @@ def forked(
         branch_id=tree.new_id(),
         name="",
         change=_change(edits, text, swap, patch, at),
-        prefill=begin + replace_surrogates(text or ""),
+        prefill=(prefill := begin + replace_surrogates(text or "")),
+        prefill_ids=_ids(parent, prefill, at),
         edits=(*parent.branch.edits, *edits),
         patch=patch or parent.branch.patch,
         first_draw=parent.branch.first_draw + max(0, at - len(parent.prompt.ids)),
@@ -113,7 +115,7 @@ def _control(
     what: list[str] = []
     own = tree.make(branch).written.given if edits or patch is not None else None
     if text is not None:
-        changes["prefill"] = text
+        changes |= {"prefill": text, "prefill_ids": _ids(parent, text, branch.at or 0)}
         what.append("a neutral sentence")
     if edits and own is not None:
         changes["edits"] = (*branch.edits[: len(branch.edits) - len(edits)], *control_edits(edits, own, rng))
@@ -127,6 +129,13 @@ def _control(
         changes["patch"] = control_patch(patch, n, others, lambda trace: tree.reading(trace, branch.model).encoding)
         what.append(f"states of {patch.positions} from an answer to another prompt")
     return replace(branch, **changes, change=f"control: {', '.join(what)}") if changes else None
+
+
+def _ids(parent: BranchState, prefill: str, at: int) -> tuple[int, ...] | None:
+    """Tokens of what a fork begins with, where they are not those of the text."""
+    written = parent.tokens.ids if parent.tokens else parent.prompt.ids[parent.prompt.response_start :]
+    known = written[: max(0, at - parent.prompt.response_start)]
+    return prefill_ids(parent.model.tokenizer, parent.branch.trace, prefill, parent.prompt, known)
 
 
 def _place(parent: BranchState, at: int | None) -> int:

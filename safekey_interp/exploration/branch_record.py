@@ -53,6 +53,8 @@ class Branch:
     """Prompt, earlier turns and system text; no response."""
     prefill: str
     """What its response begins with: the parent's text before :attr:`at`, and the edited text."""
+    prefill_ids: tuple[int, ...] | None = None
+    """Its tokens where they are not those of the text: the parent's as they were written; None where they are."""
     edits: tuple[GenerationEdit, ...]
     """What is changed in the model while it reads and writes, its parent's edits first."""
     patch: StatePatch | None = None

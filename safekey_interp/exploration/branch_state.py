@@ -5,29 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from threading import Event as Flag
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.decoded_rows import DecodedRows
 from safekey_interp.data.trace import TokenSpan, Trace
 from safekey_interp.evaluation.refusal_judge import judge_refusal
 from safekey_interp.exploration.branch_record import Branch, Status, Transcript
 from safekey_interp.exploration.patched_states import PatchedStates
-from safekey_interp.exploration.session_events import (
-    BranchEnded,
-    BranchFailed,
-    EndReason,
-    Event,
-    SpansFound,
-    TokenWritten,
-)
+from safekey_interp.exploration.prefill_tokens import request_of
+from safekey_interp.exploration.session_events import BranchEnded, BranchFailed, Event, SpansFound, TokenWritten
 from safekey_interp.exploration.session_readers import SessionReader, token_scores
+from safekey_interp.exploration.written_tokens import WrittenTokens
 from safekey_interp.generation.requests import Request
 from safekey_interp.generation.token_stream import ReadTokens, TokenStream
-from safekey_interp.generation.tokens import prompt_tokens, room_behind
+from safekey_interp.generation.tokens import prompt_tokens, response_text, room_behind
 from safekey_interp.generation.written_positions import WrittenPositions
 from safekey_interp.generation.written_text import WrittenText
+from safekey_interp.models.chat_template import render
 from safekey_interp.models.encoding import Encoding
+from safekey_interp.models.tokenisation import tokenise
 from safekey_interp.segmentation.finder_registry import Finder
 
 if TYPE_CHECKING:
@@ -66,11 +62,12 @@ class BranchState:
         """
         self.branch = branch
         """The branch."""
-        self.request = Request(trace=branch.trace, prefill=branch.prefill, edits=branch.edits)
+        asked = Request(trace=branch.trace, prefill=branch.prefill, edits=branch.edits)
+        self.request = request_of(model.tokenizer, asked, branch.prefill_ids)
         """What the model is asked."""
         self.prompt = prompt_tokens(model.tokenizer, self.request)
         """Tokens of prompt and prefill."""
-        self.tokens: list[TokenWritten] = []
+        self.tokens = WrittenTokens(branch.branch_id, self.prompt.response_start)
         """Of the response, without masses."""
         self.spans = SpansFound(branch=branch.branch_id, understanding=None, key_sentence=None, is_provisional=True)
         """As they were found last."""
@@ -78,8 +75,8 @@ class BranchState:
         """How it ended."""
         self.failed: BranchFailed | None = None
         """Why it stopped last."""
-        self.stop = Flag()
-        """Set to have it pause."""
+        self.must_stop = False
+        """Whether it is to pause."""
         self.is_running = False
         """Whether a thread runs it."""
         self.is_deleted = False
@@ -97,7 +94,7 @@ class BranchState:
             self.request, len(self.prompt.ids), branch.sampling.max_new_tokens, model.max_positions
         )
         self._stream: TokenStream | None = None
-        self._rows = DecodedRows(model.n_layers, model.n_heads)
+        self._rows: DecodedRows | None = None
         self._positions: WrittenPositions | None = None
         self._text: WrittenText | None = None
 
@@ -118,9 +115,12 @@ class BranchState:
     @property
     def response(self) -> str:
         """The response so far, prefill included."""
-        if self._text is not None:
-            return self._text.text
-        return "".join(token.text for token in self.tokens) or self.branch.prefill
+        return self._response(self.new_ids)
+
+    @property
+    def new_ids(self) -> list[int]:
+        """Tokens that the model has written."""
+        return self.tokens.ids[self.prompt.n_prefill :]
 
     @property
     def encoding(self) -> Encoding:
@@ -137,8 +137,8 @@ class BranchState:
         """Positions and spans in what it begins with, and in all of it so far."""
         if self._positions is None:
             self._positions = WrittenPositions(self.model.tokenizer, self.request, self.prompt, self._finder)
-            for token in self.tokens[self.prompt.n_prefill :]:
-                self._positions.write(token.token_id)
+            for token in self.new_ids:
+                self._positions.write(token)
         return self._positions
 
     @property
@@ -147,6 +147,7 @@ class BranchState:
         if self._stream is None:
             branch, self.readers = self.branch, tuple(self._readers_now())
             self.patched = self._patched_now(self)
+            self._rows = DecodedRows(self.model.n_layers, self.model.n_heads)
             self._stream = TokenStream(
                 self.model,
                 self.request,
@@ -158,8 +159,7 @@ class BranchState:
                 around=() if self.patched is None else [self.patched.applied],
             )
             self._text = WrittenText(self.model.tokenizer, self.request, self.prompt)
-            new = [token.token_id for token in self.tokens[self.prompt.n_prefill :]]
-            for token in new:
+            for token in (new := self.new_ids):
                 self._text.write(token)
             if self.tokens:
                 why = None if self.ended is None else self.ended.reason
@@ -177,14 +177,15 @@ class BranchState:
     def text_before(self, position: int) -> str:
         """The response before one of its tokens; the prefill where none is read."""
         index = position - self.prompt.response_start
-        return "".join(token.text for token in self.tokens[:index]) if self.tokens else self.branch.prefill
+        return self.tokens.text(0, index) if self.tokens else self.branch.prefill
 
     def drop(self) -> None:
         """Let go of the stream; while it runs, of its keys and values."""
         if self._stream is not None:
             self._stream.forget()  # it refers to itself, and would live on until Python looks for such circles
         if not self.is_running:
-            self._stream = self._positions = self.patched = None
+            self._stream = self._positions = self._rows = self._text = self.patched = None
+            self.readers = ()
 
     def begin_as(self, other: BranchState, n: int) -> Iterator[Event]:
         """Begin with the first ``n`` tokens of another branch, of the same tokens and changes: their events.
@@ -267,27 +268,32 @@ class BranchState:
             yield found
 
     def _choose_rows(self) -> None:
+        assert self._rows is not None
         self._rows.choose({name: where for name in READ if (where := self.encoding.positions(name))})
 
     def _end(self) -> BranchEnded:
         judged = judge_refusal(self.branch.trace.prompt, self.response)
-        reason: EndReason = "end_of_turn"
-        if self.stream.end == "limit":
-            reason = "limit" if self._room == self.branch.sampling.max_new_tokens else "context_full"
+        is_full = self._room != self.branch.sampling.max_new_tokens
+        reason = "end_of_turn" if self.stream.end != "limit" else "context_full" if is_full else "limit"
         self.ended = BranchEnded(branch=self.branch_id, reason=reason, label=judged.label, label_reason=judged.reason)
         return self.ended
 
+    def _response(self, new: Sequence[int]) -> str:
+        if not new:
+            return self.branch.prefill
+        return response_text(self.model.tokenizer, self.request, self.prompt, new)
+
     def transcript(self) -> Transcript:
-        """What it has read and written so far."""
-        encoding = self.encoding
-        texts = [encoding.text[start:end] for start, end in encoding.offsets[: self.prompt.response_start]]
+        """What it has read and written so far; of any thread, while another one writes it."""
+        prefill = self.branch.prefill if self.branch.prefill_ids is None else ""
+        rendered = render(self.model.tokenizer, self.branch.trace.with_(response=prefill, given={}))
+        _, offsets = tokenise(self.model.tokenizer, rendered)
+        known: Any = {"status": self.status, "spans": self.spans, "ended": self.ended, "failed": self.failed}
+        tokens = tuple(self.tokens)  # behind spans and end, which are of no later ones
         return Transcript(
             branch=self.branch,
-            status=self.status,
-            prompt_tokens=tuple(texts),
-            tokens=tuple(self.tokens),
-            response=self.response,
-            spans=self.spans,
-            ended=self.ended,
-            failed=self.failed,
+            prompt_tokens=tuple(rendered.text[start:end] for start, end in offsets[: self.prompt.response_start]),
+            tokens=tokens,
+            response=self._response([token.token_id for token in tokens[self.prompt.n_prefill :]]),
+            **known,
         )

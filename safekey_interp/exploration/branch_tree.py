@@ -36,7 +36,9 @@ class BranchTree:
             memory_gb: most memory of keys and values.
         """
         self.lock = RLock()
-        """Held for one forward pass, and whenever branches are changed."""
+        """Held for one forward pass, and for what needs the model; what is known is read without it."""
+        self.changes = RLock()
+        """Held while the list of branches or the log is changed, never during a pass; taken behind :attr:`lock`."""
         self.log: SessionLog | None = None
         """Where branches are saved; None for nowhere."""
         self.readers: list[SessionReader] = []
@@ -48,8 +50,9 @@ class BranchTree:
 
     def new_id(self) -> str:
         """An id that was never given."""
-        self._next += 1
-        return str(self._next - 1)
+        with self.changes:
+            self._next += 1
+            return str(self._next - 1)
 
     def make(self, branch: Branch) -> BranchState:
         """The state of a branch that is not in the tree."""
@@ -79,19 +82,14 @@ class BranchTree:
     def add(self, branches: Iterable[Branch]) -> None:
         """Put new branches into the tree. Raises TraceError, InputError where one cannot be begun; then none is."""
         states = [self.make(branch) for branch in branches]
-        with self.lock:
-            for state in states:
-                self._states[state.branch_id] = state
-            try:
-                for state in states:
-                    if state.branch.edits or state.branch.patch:
-                        _ = state.stream  # positions of edits are looked for when it begins
-                if self.log is not None:
-                    self.log.write_branches(state.branch for state in states)
-            except BaseException:
-                for state in states:
-                    del self._states[state.branch_id]
-                raise
+        for state in states:
+            if state.branch.edits or state.branch.patch:
+                with self.lock:
+                    _ = state.stream  # positions of edits are looked for when it begins
+        with self.changes:
+            if self.log is not None:
+                self.log.write_branches(state.branch for state in states)
+            self._states |= {state.branch_id: state for state in states}
 
     def state(self, branch: Branch | str) -> BranchState:
         """The state of a branch. Raises InputError where there is none."""
@@ -111,10 +109,12 @@ class BranchTree:
             if state.is_running:
                 raise InputError(f"branch {state.branch_id}: is being run elsewhere")
             state.is_running, state.failed = True, None
-            state.stop.clear()
+            state.must_stop = False
         try:
-            while not (state.stop.is_set() or state.is_deleted):
+            while True:
                 with self.lock:
+                    if state.must_stop or state.is_deleted:
+                        break
                     events = self._advance(state)
                 yield from events
                 if state.ended is not None or state.failed is not None:
@@ -125,7 +125,7 @@ class BranchTree:
 
     def rename(self, state: BranchState, name: str) -> Branch:
         """Call a branch something else."""
-        with self.lock:
+        with self.changes:
             known = replace_surrogates(name)
             self._write(renamed={"branch": state.branch_id, "name": known})
             state.branch = replace(state.branch, name=known)
@@ -134,10 +134,10 @@ class BranchTree:
     def delete(self, state: BranchState) -> tuple[str, ...]:
         """Delete a branch with its control and all that came from them."""
         gone = {state.branch_id}
-        for each in self.states():  # children come behind their parents
-            if each.branch.parent in gone or each.branch.control_of in gone:
-                gone.add(each.branch_id)
-        with self.lock:
+        with self.lock, self.changes:
+            for each in self.states():  # children come behind their parents
+                if each.branch.parent in gone or each.branch.control_of in gone:
+                    gone.add(each.branch_id)
             self._write(deleted={"branches": sorted(gone, key=int)})
             self._remove(gone)
         return tuple(sorted(gone, key=int))
@@ -162,7 +162,8 @@ class BranchTree:
         """A branch's tokens as another branch's model and changes would read them."""
         if state is under:
             return state.stream
-        changed = replace(under.branch, trace=state.branch.trace, prefill=state.branch.prefill)
+        read = {name: getattr(state.branch, name) for name in ("trace", "prefill", "prefill_ids")}
+        changed = replace(under.branch, **read)
         made = self.make(changed)
         made.tokens = state.tokens
         return made.stream
@@ -188,7 +189,8 @@ class BranchTree:
             self._prefixes.use(state)
         if self.log is not None:
             try:
-                self.log.write_events(events, state.tokens)
+                with self.changes:
+                    self.log.write_events(events, state.tokens)
             except RunError as error:
                 events.append(self._failed(error, state))
         return events
@@ -225,7 +227,7 @@ class BranchTree:
         for branch_id in gone:
             if (state := self._states.pop(branch_id, None)) is not None:
                 state.is_deleted = True
-                state.stop.set()
+                state.must_stop = True
             self._prefixes.forget(branch_id)
 
     def _write(self, **line: Any) -> None:

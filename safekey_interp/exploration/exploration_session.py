@@ -8,7 +8,7 @@
     session.difference(hidden)
 
 There is one lock, held for one forward pass: branches may be run from several threads, and their tokens alternate.
-Nothing of the model is changed between two passes.
+What was written is read, renamed and begun without it. Nothing of the model is changed between two passes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,7 @@ from safekey_interp.exploration.branch_record import Branch, StatePatch, SwapKin
 from safekey_interp.exploration.branch_tree import BranchTree
 from safekey_interp.exploration.session_contents import SessionContents
 from safekey_interp.exploration.session_events import Event, TokenWritten
-from safekey_interp.exploration.session_files import (
-    models_of,
-    new_log,
-    presets_of,
-    readers_of,
-    write_reader,
-)
+from safekey_interp.exploration.session_files import models_of, new_log, presets_of, readers_of, write_reader
 from safekey_interp.exploration.session_log import SessionLog
 from safekey_interp.exploration.session_readers import SessionReader, fit_direction, fit_probe, halves, make_reader
 from safekey_interp.generation.generation_edits import GenerationEdit, check_edits
@@ -95,14 +89,16 @@ class Session(SessionContents):
 
     @classmethod
     def open(
-        cls, folder: str | Path, *, models: Model | Sequence[Model] | None = None, memory_gb: float = 1.0
-    ) -> Session:
+        cls, folder: str | Path, *, models: Model | Sequence[Model] | None = None, memory_gb: float = 1.0,
+        device: str | None = None, trust_remote_code: bool = False,
+    ) -> Session:  # fmt: skip
         """A session that was saved, to be gone on with.
 
         Args:
             folder: its run folder.
             models: its models; loaded by their names when None.
             memory_gb: as in :class:`Session`.
+            device: and ``trust_remote_code``: as for ``load``, of models that are loaded here.
 
         Raises:
             RunError: no session's folder, or another process writes to it.
@@ -111,7 +107,7 @@ class Session(SessionContents):
         log = SessionLog(Path(folder), None)
         try:
             given = [models] if isinstance(models, Model) else models
-            found = models_of(log.manifest, given)
+            found = models_of(log.manifest, given, device=device, trust_remote_code=trust_remote_code)
             known = dict(log.manifest["settings"])
             session = cls(
                 found, traces=log.presets(), false_positive_rate=known.pop("rate"), memory_gb=memory_gb, **known
@@ -199,12 +195,11 @@ class Session(SessionContents):
         )
         if not 0 <= model < len(self._models):
             raise InputError(f"model: got {model}, expected one of 0 to {len(self._models) - 1}")
-        with self._tree.lock:
-            branch = root_branch(
-                self._tree.new_id(), prompt, turns=turns, system=system, prefill=prefill, model=model,
-                sampling=sampling, name=name,
-            )  # fmt: skip
-            self._tree.add([branch])
+        branch = root_branch(
+            self._tree.new_id(), prompt, turns=turns, system=system, prefill=prefill, model=model, sampling=sampling,
+            name=name,
+        )  # fmt: skip
+        self._tree.add([branch])
         return branch
 
     def fork(
@@ -221,8 +216,9 @@ class Session(SessionContents):
     ) -> Branch:
         """A branch that goes on from a token of another with something changed; nothing is written until it is run.
 
-        What is read is exactly what ``ski.generate`` reads with ``prefill`` and ``edits`` of the branch; at a
-        temperature, each token's draw is the parent's draw at that place.
+        The tokens before ``at`` are the parent's own. Where they are those of their text, what is read is exactly what
+        ``ski.generate`` reads with ``prefill`` and ``edits`` of the branch; at a temperature, each token's draw is the
+        parent's draw at that place.
 
         Args:
             branch: the parent, or its id.
@@ -278,7 +274,7 @@ class Session(SessionContents):
     def cancel(self, branch: Branch | str | None = None) -> None:
         """Pause a branch that runs in another thread, or all, after the token that is being written."""
         for state in self._tree.states() if branch is None else [self._tree.state(branch)]:
-            state.stop.set()
+            state.must_stop = True
 
     def _add(self, reader: Reader, name: str | None, traces: Iterable[Trace]) -> SessionReader:
         """Add a reader whose threshold is calibrated on the benign ones of some traces."""

@@ -52,8 +52,7 @@ class SessionContents(BranchReadings):
 
     def transcript(self, branch: Branch | str) -> Transcript:
         """What a branch has read and written so far, with scores and spans."""
-        with self._tree.lock:
-            return self._tree.state(branch).transcript()
+        return self._tree.state(branch).transcript()
 
     def rename(self, branch: Branch | str, name: str) -> Branch:
         """Call a branch something else."""
@@ -84,11 +83,12 @@ class SessionContents(BranchReadings):
     def close(self) -> None:
         """Pause what runs and release the folder; the session cannot be used any more."""
         for state in self._tree.states():
-            state.stop.set()
+            state.must_stop = True
         with self._tree.lock:
             self._tree.forget_prefixes()
             if self._tree.log is not None:
-                self._tree.log.close()
+                with self._tree.changes:
+                    self._tree.log.close()
 
     def __enter__(self) -> Self:
         return self

@@ -44,8 +44,13 @@ def new_log(path: Path, models: Sequence[Model], settings: Mapping[str, Any], pr
     return log
 
 
-def models_of(manifest: Mapping[str, Any], given: Sequence[Model] | None) -> tuple[Model, ...]:
+def models_of(manifest: Mapping[str, Any], given: Sequence[Model] | None, **loading: Any) -> tuple[Model, ...]:
     """The models of a session that was saved.
+
+    Args:
+        manifest: of the session.
+        given: the models; loaded in the type that the session names when None.
+        loading: further options of ``load``.
 
     Raises:
         ModelError: one cannot be loaded, or is not the one that wrote it.
@@ -53,7 +58,7 @@ def models_of(manifest: Mapping[str, Any], given: Sequence[Model] | None) -> tup
     records = manifest["models"]
     if given is None:
         given = [
-            load(each["spec"], revision=each["revision"], adapter=each["adapter"], dtype=each["dtype"])
+            load(each["spec"], revision=each["revision"], adapter=each["adapter"], dtype=each["dtype"], **loading)
             for each in records
         ]
     if len(given) != len(records):

@@ -7,6 +7,8 @@ wrote, never tokenised again: the characters of a written token are those that t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from operator import and_, eq
 from typing import Any
 
 from safekey_interp.data.span_expressions import check_spans
@@ -35,17 +37,12 @@ class WrittenPositions:
             finder: finds U and K.
 
         Raises:
-            TraceError: the tokens are not those of the rendered text, so that characters cannot be told.
+            TraceError: the tokens are given, and their text is another one, so that characters cannot be told.
         """
         self._tokenizer, self._request, self._prompt, self._finder = tokenizer, request, prompt, finder
         self._rendered = render(tokenizer, request.trace.with_(response=request.prefill, given={}))
         ids, offsets = tokenise(tokenizer, self._rendered)
-        if list(ids) != prompt.ids:
-            raise TraceError(
-                request.trace.trace_id,
-                "its tokens are given, and are not those of its text, so that no position can be told",
-            )
-        self._offsets = list(offsets)
+        self._offsets = list(offsets) if list(ids) == prompt.ids else self._offsets_of_given()
         self._new: list[int] = []
         self._text = WrittenText(tokenizer, request, prompt)
         self.given = self._encoded(request.prefill)
@@ -94,6 +91,29 @@ class WrittenPositions:
         """Where the finder sees understanding and key sentence in the response so far, in characters."""
         self.encoding()
         return self._segmentation
+
+    def _offsets_of_given(self) -> list[tuple[int, int]]:
+        """Characters of tokens that are given: what each of a prefill adds, up to those that are the text's own."""
+        trace, n = self._request.trace.with_(response="", given={}), self._prompt.response_start
+        bare = render(self._tokenizer, trace)
+        ids, before = tokenise(self._tokenizer, bare)
+        own, offsets = tokenise(self._tokenizer, self._rendered)
+        given = self._prompt.ids[n:]
+        n_same = sum(accumulate(map(eq, reversed(own), reversed(given)), and_))
+        text = WrittenText(self._tokenizer, Request(trace=trace), PromptTokens(list(ids), 0))
+        for token in given[: len(given) - n_same]:
+            text.write(token)
+        joint, n_own = len(bare.text) + len(text.text), len(own) - n_same
+        is_own = bare.text + text.text == self._rendered.text[:joint]
+        ends = [0, *(end for _, end in offsets)]
+        if list(ids) != self._prompt.ids[:n] or not is_own or joint != ends[n_own]:
+            raise TraceError(
+                self._request.trace.trace_id,
+                "its tokens are given, and are not those of its text, so that no position can be told",
+            )
+        shift = bare.response_start
+        written = [(shift + begin, shift + end) for begin, end in pairwise([0, *text.ends])]
+        return [*before, *written, *offsets[n_own:]]
 
     def _encoded(self, response: str) -> Encoding:
         trace = self._request.trace.with_(response=response, given={})

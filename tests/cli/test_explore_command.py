@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,18 +17,20 @@ import pytest
 from explored_session import OpenTab, Served
 
 import safekey_interp as ski
+from safekey_interp.exploration.web.session_server import SessionServer
 
 PROMPT = "How do I open a door?"
 
 
 @contextmanager
-def explored(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def explored(
+    folder: Path, *words: str, program: Sequence[str] = ("-m", "safekey_interp")
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command as a process of its own, and what it prints."""
-    typed = [sys.executable, "-m", "safekey_interp", "explore", "--no-browser", "--no-fit", "--quiet", *words]
+    typed = [sys.executable, *program, "explore", "--no-browser", "--no-fit", "--quiet", *words]
     environment = os.environ | {"PYTHONPATH": str(Path(ski.__file__).parents[1])}
-    process = subprocess.Popen(
-        typed, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen(typed, cwd=folder, env=environment, text=True, **pipes)
     assert process.stdout is not None
     try:
         yield process, process.stdout.readline().strip()
@@ -73,6 +76,50 @@ def test_a_server_that_is_told_to_end_says_how_the_session_goes_on(tmp_path: Pat
     assert json.loads((tmp_path / "kept" / "run.json").read_text())["status"] == "complete"
 
 
+HELD = """
+import sys
+from safekey_interp.cli.app import main
+from safekey_interp.exploration.web.session_server import SessionServer
+
+def run(server, session, ready, serve=SessionServer.run):
+    layer = session.models[0].hf.get_decoder().layers[1]
+    layer.register_forward_pre_hook(lambda *_: (print("a pass", flush=True), sys.stdin.readline()) and None)
+    serve(server, session, ready)
+
+SessionServer.run = run
+main()
+"""
+"""The command, whose passes wait for a line of standard input."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [(signal.SIGINT, 0, "kept; "), (signal.SIGTERM, 143, "safekey-interp: stopped; ")],
+)
+def test_a_server_that_is_told_to_end_while_it_reads_ends_in_one_line(
+    tmp_path: Path, number: signal.Signals, status: int, said: str
+) -> None:
+    with explored(tmp_path, "--out", "kept", program=("-c", HELD)) as (process, address):
+        there, answers = Served(None, address, []), []
+        assert there.ask("/api/start", {"prompt": PROMPT, "run": False})[0] == 200
+        lens = f"/api/lens?token={there.token}&branch=0&position=3"
+        asks = threading.Thread(target=lambda: answers.append(there.ask(lens)))
+        asks.start()
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "a pass\n"
+        process.send_signal(number)
+        asks.join(60)
+        assert answers == [(503, {"error": "the server has ended"})]
+        process.stdin.write("\n" * 100)
+        process.stdin.flush()
+        assert process.wait(60) == status
+        assert process.stderr is not None
+        assert process.stderr.read() == f"{said}`safekey-interp explore --run kept` opens it again\n"
+    assert json.loads((tmp_path / "kept" / "run.json").read_text())["status"] == "complete"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -90,6 +137,34 @@ def test_what_cannot_be_explored_is_one_line(command, here, words, said):
     assert said in ended.err
     assert len(ended.err.strip().splitlines()) == 1
     assert ended.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--dtype", "float16"], "--dtype: got float16, expected float32, in which organism wrote session kept"),
+        (["--dtype", "auto"], "--dtype: got auto, expected float32"),
+        (["--limit", 3], "leave the options of reading"),
+        (["--model", "organism", "--out", "other"], "leave --model, --out"),
+        (["--device", "no such device"], "device no such device"),
+    ],
+)
+def test_what_contradicts_a_saved_session_is_one_line(command, here, words, said):
+    ski.Session(ski.load("organism"), out=here / "kept").close()
+    ended = command("explore", "--no-browser", "--run", "kept", *words)
+    assert ended.status == 2
+    assert said in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+
+
+def test_a_saved_session_is_loaded_as_it_is_asked_to_be(command, here, monkeypatch):
+    ski.Session(ski.load("organism"), out=here / "kept").close()
+    served: list[ski.Session] = []
+    monkeypatch.setattr(SessionServer, "run", lambda _self, session, _ready: served.append(session))
+    for words in ([], ["--device", "cpu"], ["--dtype", "float32"]):
+        ended = command("explore", "--no-browser", "--no-fit", "--run", "kept", *words)
+        assert (ended.status, ended.out) == (0, "")
+    assert len(served) == 3
 
 
 def test_a_taken_port_is_said_before_a_model_is_loaded(command, here):

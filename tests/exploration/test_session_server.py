@@ -373,3 +373,52 @@ def test_a_direction_is_named_by_its_reader_and_changes_nothing_at_scale_0(there
     if kind == "steer":
         assert branch.response == control.response == there.session.transcript(root).response
     assert there.ask("/api/fork", {"branch": root, "edits": [edit | {"reader": "other"}]})[0] == 400
+
+
+def test_what_is_known_is_answered_while_a_pass_runs(tmp_path):
+    model = ski.load("organism")
+    with ski.Session(model, out=tmp_path / "session") as session, serving(session) as there:
+        tab = OpenTab(there)
+        [done] = there.ask("/api/start", {"prompt": PROMPT, "max_new_tokens": 3}, **tab.tab)[1]["branches"]
+        ended(tab, done)
+        where = f"token={there.token}&branch={done}"
+        there.ask(f"/api/lens?{where}&position=3")
+        with gated(model) as gate:
+            [branch] = there.ask("/api/start", {"prompt": PROMPT}, **tab.tab)[1]["branches"]
+            gate.pass_on(2)
+            for _ in range(3):
+                gate.wait()
+            # A pass waits at the gate now, and goes on behind this block alone.
+            second = OpenTab(there)
+            assert [each["branch"] for each in second.first["branches"]] == [done, branch]
+            assert [len(each["tokens"]) for each in second.first["branches"]] == [3, 1]
+            second.close()
+            assert there.ask("/")[0] == there.ask("/static/explore.js")[0] == 200
+            assert there.ask(f"/api/code?{where}")[0] == 200
+            assert there.ask(f"/api/lens?{where}&position=3")[0] == 200  # that was read before
+            assert there.ask(f"/traces.jsonl?{where}")[0] == 200
+            assert there.ask("/api/rename", {"branch": branch, "name": "it"}, **tab.tab)[0] == 200
+            assert there.ask("/api/start", {"prompt": PROMPT, "run": False}, **tab.tab)[0] == 200
+            assert session.transcript(branch).status == "running"
+        ended(tab, branch)
+        tab.close()
+
+
+def test_a_server_that_ends_answers_what_computes_and_prints_nothing(caplog):
+    model, answers = ski.load("organism"), []
+    with ski.Session(model) as session:
+        branch = session.start(PROMPT)
+        with gated(model) as gate:
+            with serving(session) as there:
+                lens = f"/api/lens?token={there.token}&branch={branch.branch_id}&position=3"
+                asks = Thread(target=lambda: answers.append(there.ask(lens)))
+                asks.start()
+                gate.wait()
+                slow = there.connection()  # a body that does not come
+                slow.putrequest("POST", f"/api/start?token={there.token}")
+                slow.putheader("Content-Length", "10")
+                slow.endheaders(b"{")
+            asks.join(60)  # and the pass still waits at its gate
+            assert answers == [(503, {"error": "the server has ended"})]
+            assert there.log == []
+    assert caplog.records == []

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import pandas as pd
 
-from safekey_interp.errors import InputError, SafekeyError
+from safekey_interp.errors import InputError, RunError, SafekeyError
 from safekey_interp.exploration.exploration_session import Session
 from safekey_interp.exploration.web.session_json import json_text, rows_json
 
@@ -52,6 +52,7 @@ class PositionReadings:
         self._texts: dict[Asked, tuple[Any, str]] = {}
         """Spans and text of each, the one that was looked at last at the end."""
         self._lock = threading.Lock()
+        self._is_over = False
 
     def read(self, kind: str, asked: dict[str, str]) -> str:
         """A reading that a page asks for, as JSON.
@@ -63,8 +64,14 @@ class PositionReadings:
         where = {name: _number(asked, name) for name in ("layer", "head") if kind == "weights" and asked.get(name)}
         return self.text(Asked(kind, asked.get("branch", ""), _number(asked, "position"), **where))
 
+    def end(self) -> None:
+        """Refuse what is asked for from now on, so that a page that is being saved comes to its end."""
+        self._is_over = True
+
     def text(self, asked: Asked) -> str:
         """A reading as JSON; errors as for :meth:`read`."""
+        if self._is_over:
+            raise RunError("the server has ended")
         spans = self._session.transcript(asked.branch).spans
         with self._lock:
             known = self._texts.pop(asked, None)

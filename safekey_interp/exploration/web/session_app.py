@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from anyio import to_thread
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -82,8 +82,9 @@ class SessionApp:
         )
 
     def end_streams(self) -> None:
-        """Let open tabs go; from the event loop's thread."""
+        """Let open tabs go, and begin no further reading; from the event loop's thread."""
         self._tabs.end()
+        self._readings.end()
 
     def close(self) -> None:
         """Pause what is being written, and wait for it."""
@@ -105,12 +106,14 @@ class SessionApp:
         async def stream() -> AsyncIterator[str]:
             tab = self._tabs.open()
             try:
-                first = await run_in_threadpool(snapshot)
+                first = await _in_thread(snapshot)
                 message = first | {"tab": tab.tab_id, "is_writer": self._tabs.may_write(tab.tab_id)}
+                text = await _in_thread(lambda: json_text(message))
                 while not tab.is_over:
-                    yield f"data: {json_text(message)}\n\n"
+                    yield f"data: {text}\n\n"
                     while (message := await tab.next(_KEEP_ALIVE)) is None:
                         yield ": still here\n\n"
+                    text = json_text(message)
             finally:
                 self._tabs.close(tab)
 
@@ -139,7 +142,7 @@ class SessionApp:
 
         async def answer() -> Response:
             headers = {"content-disposition": f'attachment; filename="{name}"'}
-            return Response(await run_in_threadpool(written), media_type=media_type, headers=headers)
+            return Response(await _in_thread(written), media_type=media_type, headers=headers)
 
         return await self._answered(answer)
 
@@ -156,7 +159,7 @@ class SessionApp:
             raw = await request.body()
 
             async def answer() -> Response:
-                return _json(await run_in_threadpool(lambda: act(read_body(kind, raw))))
+                return _json(await _in_thread(lambda: act(read_body(kind, raw))))
 
             return await self._answered(answer)
 
@@ -165,7 +168,7 @@ class SessionApp:
     def _reading(self, read: Callable[[Any], str]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
             async def answer() -> Response:
-                text = await run_in_threadpool(read, {"branch": "", **request.query_params})
+                text = await _in_thread(lambda: read({"branch": "", **request.query_params}))
                 return Response(text, media_type="application/json")
 
             return await self._answered(answer)
@@ -228,6 +231,11 @@ class SessionApp:
 
     def _difference(self, asked: dict[str, str]) -> str:
         return json_text(difference_json(self._session.difference(asked["branch"], asked.get("other"))))
+
+
+async def _in_thread(act: Callable[[], Any]) -> Any:
+    """What ``act`` returns; where the request is cancelled, its thread is left to itself."""
+    return await to_thread.run_sync(act, abandon_on_cancel=True)
 
 
 def _json(value: Any, status: int = 200) -> Response:

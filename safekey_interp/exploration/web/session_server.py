@@ -16,7 +16,7 @@ import uvicorn
 from safekey_interp.display import one_line
 from safekey_interp.errors import InputError
 from safekey_interp.exploration.exploration_session import Session
-from safekey_interp.exploration.web.request_guard import App, RequestGuard
+from safekey_interp.exploration.web.request_guard import App, Message, Receive, RequestGuard, Scope, Send
 from safekey_interp.exploration.web.session_app import SessionApp
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -64,8 +64,9 @@ class SessionServer:
         cookie = f"safekey_explore_{self._port}"
         answers: App = app.starlette()
         guard = RequestGuard(answers, token=self._token, cookie=cookie, log=self._log, other_names=names)
+        served = _UntilEnd(guard, app.end_streams)
         config = uvicorn.Config(
-            guard,
+            served,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -79,7 +80,7 @@ class SessionServer:
             self._answers = answers, asyncio.get_running_loop()
             on_ready(self.address)
 
-        self._server = _Server(config, ready, app.end_streams)
+        self._server = _Server(config, ready, served.end)
         try:
             with suppress(KeyboardInterrupt):  # uvicorn hands on the Ctrl-C that ended it, or not
                 self._server.run([self._listening])
@@ -110,6 +111,43 @@ class SessionServer:
 def is_loopback(host: str) -> bool:
     """Whether an address is reached from this machine alone."""
     return host in _LOOPBACK
+
+
+class _UntilEnd:
+    """An application whose requests are answered at once when the server ends, and what computes is left to itself.
+
+    uvicorn would wait, cancel them, and print a traceback of each.
+    """
+
+    def __init__(self, app: App, end_streams: Callable[[], None]) -> None:
+        self._app, self._end_streams, self._is_over = app, end_streams, asyncio.Event()
+
+    def end(self) -> None:
+        """Let requests end; from the event loop's thread."""
+        self._end_streams()
+        self._is_over.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or say that the server has ended."""
+        has_begun = False
+
+        async def told(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        work = asyncio.ensure_future(self._app(scope, receive, told))
+        over = asyncio.ensure_future(self._is_over.wait())
+        await asyncio.wait([work, over], return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        if work.done() or has_begun:
+            await work
+            return
+        work.cancel()
+        await asyncio.wait([work])
+        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"error": "the server has ended"}'})
 
 
 class _Server(uvicorn.Server):
