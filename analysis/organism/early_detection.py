@@ -90,7 +90,7 @@ def read(model: Model, answers: Sequence[Trace], part_of: Callable[[Trace], str 
     chosen = {str(n): t for n, t in enumerate(answers) if part_of(t)}
     named = [trace.with_(trace_id=name) for name, trace in chosen.items()]
     array = states(model, named, positions=tuple(PREFIXES.values()), finder="given")
-    whole = np.isfinite(array.array).all((1, 2, 3, 4))
+    whole: Any = np.isfinite(array.array).all((1, 2, 3, 4))
     traces = [chosen[name] for name, there in zip(array.trace_ids, whole, strict=True) if there]
     texts = list(map(list, zip(*_so_far(model, traces), strict=True)))
     rules = [

@@ -80,7 +80,8 @@ def exact_effects(model: Model, traces: Sequence[Trace], means: np.ndarray) -> p
     """What each head (layer, head) adds to safe minus compliant: minus the change when it is ablated, nats a token."""
 
     def difference() -> float:
-        of_kinds = measure_aha(model, traces, finder="given").groupby("kind")["logprob"].mean()
+        scores: Any = measure_aha(model, traces, finder="given")
+        of_kinds = scores.groupby("kind")["logprob"].mean()
         return float(of_kinds["safe"] - of_kinds["go_ahead"])
 
     before, found = difference(), {}

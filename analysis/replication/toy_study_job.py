@@ -128,8 +128,15 @@ def record_of(cell: Cell, folder: Path) -> Record | None:
     if not record or record["identity"] != as_read(identity(cell, _chosen(folder))):
         return None
     answers = pd.read_parquet(where / "requests.parquet").to_dict("list")
-    digests = [_digest(record["identity"]), record["base_sha256"], record["weights_sha256"]]
-    return Record(*cell, *digests, _digest(answers), _digest(record["mechanism"]), record["seconds"])
+    return Record(
+        *cell,
+        _digest(record["identity"]),
+        record["base_sha256"],
+        record["weights_sha256"],
+        _digest(answers),
+        _digest(record["mechanism"]),
+        record["seconds"],
+    )
 
 
 def is_done(cell: Cell, folder: Path) -> bool:

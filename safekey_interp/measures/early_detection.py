@@ -119,7 +119,9 @@ def detection_table(scored: Scored, rule: AlarmRule, prefixes: Sequence[str]) ->
         row = {"prefix": prefix, "auroc": ranked.value, "auroc_low": low, "auroc_high": high}
         for name, some in (("detected", scored.positive), ("false_alarms", scored.quiet)):
             raised = (first[some] <= number).astype(float)
-            low, high = share_interval(raised, [scored.groups[at] for at in np.flatnonzero(some)])
+            low, high = share_interval(
+                raised, [group for group, chosen in zip(scored.groups, some, strict=True) if chosen]
+            )
             row |= {name: raised.mean() if len(raised) else math.nan, f"{name}_low": low, f"{name}_high": high}
         counts = {
             "n_positive": scored.positive,
