@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import t as student
 
+from analysis.tables import interval
 from safekey_interp.measures.crossed_intervals import crossed_error
 
 LEVEL = 0.05
@@ -119,7 +120,7 @@ def told(row: Tested, strata: str | None = None) -> dict[str, str]:
     return {
         "contrast": f"{row.contrast.first} minus {row.contrast.second}",
         "asks whether": row.contrast.asks,
-        "difference [simultaneous interval]": f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
+        "difference [simultaneous interval]": interval(row._asdict(), form="+.3f"),
         **({strata: ", ".join(f"{value:+.3f}" for value in row.by_stratum)} if strata else {}),
         "p": p_told(row.p),
         "p, Holm": p_told(row.p_holm),
