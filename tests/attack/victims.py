@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 import pandas as pd
+from safetensors import SafetensorError, safe_open
 
 from safekey_interp.models import organism
 
@@ -41,7 +42,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "train": ("train", "recipe.yaml", "--quiet"),
     "report": ("report", "made", "--quiet"),
 }
-_CLOCKS = {"run.json", "out.settings.json", "generated.settings.json", "unit.json", "trainer_state.json"}
+_CLOCKS = {"run.json", "out.settings.json", "generated.settings.json", "unit.json", "trainer_state.json", "sizes.json"}
 """Files that say when they were written; the page of a run repeats it."""
 
 
@@ -88,8 +89,19 @@ def _same(one: Path, other: Path) -> bool:
         except (OSError, ValueError):  # no whole Parquet
             return False
         return "seconds" in tables[0] and tables[0].drop(columns="seconds").equals(tables[1].drop(columns="seconds"))
+    if one.suffix == ".safetensors":
+        return _contents(one) == _contents(other)
     # A page is that of its run, which has a date and the seconds that were waited.
     return one.name == "report.html" and one.parent.name != "made"
+
+
+def _contents(file: Path) -> object:
+    """Tensors and metadata; safetensors writes the latter in an order that it draws."""
+    try:
+        with safe_open(file, framework="np") as opened:
+            return opened.metadata(), {name: opened.get_tensor(name).tobytes() for name in sorted(opened.keys())}
+    except (OSError, SafetensorError):
+        return file.read_bytes()
 
 
 def _write(file: Path, rows: list[dict[str, object]]) -> None:
