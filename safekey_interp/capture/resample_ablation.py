@@ -3,13 +3,14 @@
 Resample ablation (Chan et al. 2022, "Causal scrubbing") replaces the input of a component by its input on another
 trace: values that the model computes, where a hidden span (:mod:`~safekey_interp.capture.attention_mask`) is a change
 that it never met in training. In the chosen layers and heads, the queries of K see, in place of the span's own keys and
-values, those that the same layer computes for the same span of another trace (:mod:`.span_keys`). All other queries see
-their own.
+values, those that the same layer computes for the same span of another trace. All other queries see their own.
 
-The donor's span is matched with the target's token by token from the end, and each of its keys carries the position of
-the token whose place it takes. Tokens of the target's span that are left over where the donor's is shorter are hidden:
-nothing of the target's own span is seen. In a windowed layer a donor's key is in sight where the key whose place it
-takes is.
+The donor's span is matched with the target's token by token from the end. The donor's whole trace is read with its
+positions shifted, so that each of its keys carries the position of the token whose place it takes (once for each
+distance between the two, where a span is in several pieces); attention that knows distances alone (rotary positions)
+computes the same states at every shift, which is checked once for each model. Tokens
+of the target's span that are left over where the donor's is shorter are hidden: nothing of the target's own span is
+seen. In a windowed layer a donor's key is in sight where the key whose place it takes is.
 """
 
 from __future__ import annotations
@@ -18,16 +19,25 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+from safekey_interp.capture.architecture import evaluating, find_layout, rope_kind
 from safekey_interp.capture.attention_hook import Keys, observed_attention
 from safekey_interp.capture.attention_mask import causal_or, chosen_queries, without
-from safekey_interp.capture.span_keys import SpanKeys
+from safekey_interp.errors import ModelError
 from safekey_interp.models.model import Model
+
+SpanKeys = dict[int, tuple[Float[Tensor, "kv_head key d_head"], Float[Tensor, "kv_head key d_head"]]]
+"""Keys and values of a span, by layer."""
+_LENGTH, _SHIFT = 12, 5
+_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
+_COARSE = 5e-2
+_relative: WeakSet[Model] = WeakSet()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +142,66 @@ class Resampling:
         return rearrange(torch.tensor(heads), "b h -> b h 1 1")
 
 
+class _SpanReader:
+    """Keeps the keys and values of some positions."""
+
+    def __init__(self, positions: Sequence[int]) -> None:
+        self.span: SpanKeys = {}
+        self._positions = list(positions)
+
+    def see_attention(
+        self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
+    ) -> Tensor | None:
+        return attention_mask
+
+    def change_keys(self, module: Any, query: Tensor, keys: Keys) -> Keys:
+        key, value = (states[0, :, self._positions].clone() for states in keys[:2])
+        self.span[module.layer_idx] = key, value
+        return keys
+
+
+def read_span(model: Model, ids: Int64[Tensor, " pos"], positions: Sequence[int], *, shift: int = 0) -> SpanKeys:
+    """Keys and values of some positions of a sequence, as they are where the sequence begins at position ``shift``.
+
+    Args:
+        model: the model.
+        ids: the sequence.
+        positions: ascending; later tokens are not computed.
+        shift: position of its first token; may be negative.
+    """
+    ids = ids[None, : positions[-1] + 1].to(model.device)
+    places = torch.arange(ids.shape[1], device=ids.device)[None] + shift
+    with torch.no_grad(), observed_attention(model.hf, _SpanReader(positions)) as reader:
+        find_layout(model.hf).decoder(input_ids=ids, position_ids=places, use_cache=False)
+    return reader.span
+
+
+def read_matched(model: Model, ids: Int64[Tensor, " pos"], positions: Sequence[int], places: Sequence[int]) -> SpanKeys:
+    """Keys and values of some positions of a sequence, each as it is at the place that it takes in another.
+
+    Args:
+        model: the model.
+        ids: the sequence.
+        positions: ascending.
+        places: ascending, as many.
+    """
+    by_shift: dict[int, list[int]] = {}
+    for number, (position, place) in enumerate(zip(positions, places, strict=True)):
+        by_shift.setdefault(place - position, []).append(number)
+    parts = [
+        (numbers, read_span(model, ids, [positions[number] for number in numbers], shift=shift))
+        for shift, numbers in by_shift.items()
+    ]
+    if len(parts) == 1:
+        return parts[0][1]
+    order = torch.tensor([number for numbers, _ in parts for number in numbers]).argsort()
+
+    def joined(layer: int, which: int) -> Tensor:
+        return torch.cat([span[layer][which] for _, span in parts], dim=1)[:, order]
+
+    return {layer: (joined(layer, 0), joined(layer, 1)) for layer in parts[0][1]}
+
+
 def resampled(model: Model, resampling: Resampling) -> AbstractContextManager[Resampling]:
     """A block in which every forward of ``model.hf`` sees the other keys; raises ModelError as
     :func:`~safekey_interp.capture.attention_hook.observed_attention` does.
@@ -139,3 +209,30 @@ def resampled(model: Model, resampling: Resampling) -> AbstractContextManager[Re
     A capture in the same pass reads the attention to the trace's own keys.
     """
     return observed_attention(model.hf, resampling)
+
+
+def check_resampling(model: Model) -> None:
+    """Read a dozen tokens at two shifts: attention that knows distances alone gives the same values; once a model.
+
+    Raises:
+        ModelError: the values differ, so that another trace's keys cannot take a position here.
+    """
+    if model in _relative:
+        return
+    why = (
+        f"model {model.spec}: its states change when all positions are shifted, so that keys of another trace cannot "
+        "take a place in this one; leave out the controls resample_same_label and resample_other_label"
+    )
+    if rope_kind(model.config) in ("dynamic", "longrope"):
+        raise ModelError(why)
+    ids = torch.randint(0, min(model.config.vocab_size, 10_000), (_LENGTH,), generator=torch.Generator().manual_seed(0))
+    try:
+        with evaluating(model.hf):
+            unshifted, shifted = (read_span(model, ids, range(_LENGTH), shift=shift) for shift in (0, _SHIFT))
+    except TypeError as error:  # a decoder without position_ids
+        raise ModelError(why) from error
+    for layer, (_, values) in unshifted.items():
+        away = (values.float() - shifted[layer][1].float()).abs().max()
+        if not float(away) <= _TOLERANCE.get(model.dtype, _COARSE) * float(values.float().abs().max()):
+            raise ModelError(why)
+    _relative.add(model)

@@ -27,8 +27,8 @@ import pandas as pd
 import torch
 
 from safekey_interp.capture.architecture import evaluating
+from safekey_interp.capture.resample_ablation import check_resampling
 from safekey_interp.capture.self_check import check_attention
-from safekey_interp.capture.span_keys import check_resampling
 from safekey_interp.capture.streaming import StreamSettings, in_chunks, on_threads, threads_for
 from safekey_interp.data.span_checks import with_known_spans
 from safekey_interp.data.trace_list import as_traces

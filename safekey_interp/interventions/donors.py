@@ -15,7 +15,6 @@ from torch import Tensor
 
 from safekey_interp.capture.capture_request import reads_of
 from safekey_interp.capture.key_sets import words_of
-from safekey_interp.capture.span_keys import KeptSpans, SpanKeys, read_matched
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.span_expressions import span_references
 from safekey_interp.errors import TraceError
@@ -51,15 +50,6 @@ class Donor(NamedTuple):
     """Its tokens."""
     spans: dict[str, tuple[int, ...]]
     """Positions of each span that it can give; none where it lacks it."""
-    kept: KeptSpans | None = None
-    """What was read of it and of the donors that it was found with."""
-
-    def keys_at(self, model: Model, positions: Sequence[int], places: Sequence[int]) -> SpanKeys:
-        """Keys and values of some of its positions, ascending, each as it is at the place that it takes in another."""
-        if self.kept is None:
-            return read_matched(model, self.ids, positions, places)
-        wanted = [at for span in self.spans.values() for at in span]
-        return self.kept.matched(model, self.ids, positions, places, wanted=wanted)
 
 
 def find_donors(
@@ -81,16 +71,14 @@ def find_donors(
     """
     labelled = [trace for trace in traces if trace.label is not None]
     step = max(1, -(-len(labelled) // most))
-    reads, donors, kept = reads_of(spans), [], KeptSpans()
+    reads, donors = reads_of(spans), []
     for trace, segmentation in segmented(labelled[::step], settings):
         try:
             encoding = model.encode(trace, segmentation, max_length=settings.max_length, reads=reads)
             positions = {span: tuple(encoding.positions(span)) for span in spans}
         except TraceError:
             continue
-        donors.append(
-            Donor(trace.trace_id, trace.group, trace.label, encoding.input_ids[: encoding.end], positions, kept)
-        )
+        donors.append(Donor(trace.trace_id, trace.group, trace.label, encoding.input_ids[: encoding.end], positions))
     return donors
 
 

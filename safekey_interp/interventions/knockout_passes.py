@@ -19,8 +19,7 @@ from torch import Tensor
 
 from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
 from safekey_interp.capture.prefix_cache import KeptPrefix, common_prefix
-from safekey_interp.capture.resample_ablation import Resampling, Swap, resampled
-from safekey_interp.capture.span_keys import SpanKeys
+from safekey_interp.capture.resample_ablation import Resampling, SpanKeys, Swap, read_matched, resampled
 from safekey_interp.generation.likelihood import Around, Batch, score
 from safekey_interp.interventions.donors import OTHER, SAME
 from safekey_interp.interventions.effects import TESTED
@@ -139,7 +138,7 @@ def _resample(
         which = (donor.trace_id, span, keys)
         if keys and which not in given:  # a row that ends before the span has nothing to replace
             n = min(len(keys), len(theirs))
-            given[which] = donor.keys_at(model, theirs[len(theirs) - n :], keys[len(keys) - n :])
+            given[which] = read_matched(model, donor.ids, theirs[len(theirs) - n :], keys[len(keys) - n :])
         swaps.append(
             Swap(
                 queries=tuple(queries_of(sentence, plan.from_span)) if keys else (),

@@ -12,8 +12,7 @@ import tiny_models
 import torch
 
 from safekey_interp.capture.architecture import find_layout
-from safekey_interp.capture.resample_ablation import Resampling, Swap, resampled
-from safekey_interp.capture.span_keys import check_resampling, read_span
+from safekey_interp.capture.resample_ablation import Resampling, Swap, check_resampling, read_span, resampled
 from safekey_interp.errors import ModelError
 from safekey_interp.models.model import Model
 

@@ -12,7 +12,7 @@ import tiny_models
 import torch
 
 from safekey_interp.capture.attention_mask import Cut, sight_of
-from safekey_interp.capture.span_keys import read_matched, read_span
+from safekey_interp.capture.resample_ablation import read_matched, read_span
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.attention_knockout import knockout
