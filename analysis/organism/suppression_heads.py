@@ -105,16 +105,14 @@ def matched_sets(effects: pd.Series, top: Sequence[Head], n: int, seed: int) -> 
     """Other sets of as many heads whose absolute effects add up to about as much, at most ``n``."""
     size = {head: abs(float(effect)) for head, effect in effects.items()}  # type: ignore[misc]
     wanted = sum(size[head] for head in top)
-    others = [each for each in combinations(size, len(top)) if set(each) != set(top)]
-    away = np.array([abs(sum(size[head] for head in each) - wanted) for each in others])
-    order = np.random.default_rng(seed).permutation(len(others))
-    near = [at for at in order if away[at] <= MATCHED * wanted]
-    chosen = near if len(near) >= n else sorted(order, key=lambda at: away[at])
-    return [others[at] for at in chosen[:n]]
+    drawn = random_sets(effects, top, None, seed)
+    away = {each: abs(sum(size[head] for head in each) - wanted) for each in drawn}
+    near = [each for each in drawn if away[each] <= MATCHED * wanted]
+    return (near if len(near) >= n else sorted(drawn, key=lambda each: away[each]))[:n]
 
 
-def random_sets(effects: pd.Series, top: Sequence[Head], n: int, seed: int) -> list[tuple[Head, ...]]:
-    """Other sets of as many heads, at most ``n``."""
+def random_sets(effects: pd.Series, top: Sequence[Head], n: int | None, seed: int) -> list[tuple[Head, ...]]:
+    """Other sets of as many heads in an order that is drawn, at most ``n``; all when None."""
     others = [each for each in combinations(effects.index, len(top)) if set(each) != set(top)]
     order = np.random.default_rng(seed).permutation(len(others))
     return [others[at] for at in order[:n]]

@@ -123,10 +123,10 @@ class Record(NamedTuple):
 
 def record_of(cell: Cell, folder: Path) -> Record | None:
     """The record of a cell whose results are there, of these settings; else None."""
-    where = folder / "cells" / cell.name
-    record = read_json(where / "cell.json")
-    if not record or record["identity"] != as_read(identity(cell, _chosen(folder))):
+    if not is_done(cell, folder):
         return None
+    where = folder / "cells" / cell.name
+    record: Any = read_json(where / "cell.json")
     answers = pd.read_parquet(where / "requests.parquet").to_dict("list")
     return Record(
         *cell,

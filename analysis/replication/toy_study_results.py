@@ -80,8 +80,7 @@ def shipped_records(chosen: Chosen) -> dict[Cell, Record]:
     """The runs that ship, where they are of this choice and of the design as it is."""
     if not (SHIPPED / _CELLS).is_file() or read_chosen(SHIPPED / _CHOSEN) != chosen:
         return {}
-    records = [Record(*row) for row in pd.read_parquet(SHIPPED / _CELLS).astype(_TYPES).itertuples(index=False)]
-    return {each.cell: each for each in records if each.identity == identity_digest(each.cell, chosen)}
+    return {each.cell: each for each in _records(SHIPPED) if each.identity == identity_digest(each.cell, chosen)}
 
 
 def known_records(folder: Path, bases: Iterable[int] = BASES) -> dict[Cell, Record]:
@@ -197,10 +196,13 @@ def read(folder: Path = SHIPPED) -> Results:
         )
     answers, mechanism = (pd.read_parquet(folder / name) for name in (_ANSWERS, _MECHANISM))
     texts = {name: str for name in answers if isinstance(answers[name].dtype, pd.CategoricalDtype)}
-    cells = pd.read_parquet(folder / _CELLS).astype(_TYPES)
-    records = tuple(Record(*row) for row in cells.itertuples(index=False))
     mechanism = mechanism.astype({"arm": str, "what": str})
-    return Results(scored(answers.astype(texts)), mechanism, read_chosen(folder / _CHOSEN), records)
+    return Results(scored(answers.astype(texts)), mechanism, read_chosen(folder / _CHOSEN), _records(folder))
+
+
+def _records(folder: Path) -> tuple[Record, ...]:
+    """The runs whose results are saved in a folder."""
+    return tuple(Record(*row) for row in pd.read_parquet(folder / _CELLS).astype(_TYPES).itertuples(index=False))
 
 
 def _measurements(mechanism: dict[str, Any]) -> list[dict[str, Any]]:
