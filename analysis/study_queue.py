@@ -5,6 +5,7 @@ A study's cell is one training run with what is asked and measured of it; its fo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -108,6 +109,11 @@ def read_choice(file: Path, command: str) -> dict[str, Any]:
     if record is None:
         raise InputError(f"{file}: no such file; `{command}` makes it")
     return record | {"log_odds": math.nan if record["log_odds"] is None else record["log_odds"]}
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value as JSON has it, keys in order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def as_read(value: Any) -> Any:

@@ -16,6 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from analysis.real_model.real_study_choice import begin_with, save_pilot
 from analysis.real_model.real_study_data import Study
 from analysis.real_model.real_study_design import GRID, SHIPPED
 from analysis.study_queue import begin, read_share
@@ -27,7 +28,7 @@ ACTIONS = {
     "pilot": "go or no-go, and the settings, on development prompts",
     "run": "fine-tune, ask and measure what is not done yet",
     "report": "verdicts and tables of the results so far",
-    "save": "ship the results of --out by request, without texts",
+    "save": "ship what the pilot found and the results of --out by request, without texts",
     "audit": "draw answers for the hand audit and write its sheet",
     "audited": "the finder's agreement with the filled sheet",
     "commands": "print the interventions' commands on the trained models",
@@ -66,6 +67,8 @@ def main() -> None:
 def _do(action: str, options: argparse.Namespace) -> None:
     """What was asked for; each imports what it needs."""
     study = Study(options.out or Path(), options.data)
+    if options.out is not None:
+        begin_with(study.out)
     if action in ("gate", "cost", "pilot", "run", "again", "make"):
         begin(options.threads if action in ("pilot", "make") else 1)
     if action == "gate":
@@ -118,13 +121,16 @@ def _queue(action: str, study: Study, options: argparse.Namespace) -> None:
 def _results(action: str, study: Study, options: argparse.Namespace) -> None:
     from analysis.real_model.real_study_report import report
     from analysis.real_model.real_study_results import gather, read, save
+    from analysis.real_model.real_study_traces import save_answers
     from analysis.tables import publish
 
-    results = read() if options.out is None else gather(study)
     if action == "save":
-        save(results)
+        print(f"{save_pilot(study.out)} runs of the pilot")
+        save_answers(study.traces(GRID[0]), study.out / "answers.jsonl")
+        if (study.out / "chosen.json").is_file():
+            save(gather(study))
     else:
-        publish(report(results), write=options.write)
+        publish(report(read() if options.out is None else gather(study)), write=options.write)
 
 
 if __name__ == "__main__":

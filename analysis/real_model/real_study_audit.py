@@ -3,24 +3,28 @@
     python -m analysis.real_model --audit --data ../shared/data --out runs/real-study
     python -m analysis.real_model --audited --out runs/real-study
 
-The sheet (``audit/sheet.jsonl``) has 100 answers to wrapped requests, drawn over all runs, in an order that tells
-nothing of the arm: number, prompt, response, and ``aha`` to be filled in with safe, unsafe, neutral, or none where
-there is no key sentence. What the finder said, and the arm, are in ``audit/key.json``, which is not to be opened
-before. A sheet that is there is not written again.
+The sheet (``audit/sheet.jsonl``) has answers to wrapped requests, a few of each run that is done and was in no sheet
+before, in an order that tells nothing of the arm: number, prompt, response, and ``aha`` to be filled in with safe,
+unsafe, neutral, or none where there is no key sentence. What the finder said, and the run, are in ``audit/key.json``,
+which is not to be opened before. A sheet that is there is not written again. ``--audited`` puts what the hand said into
+``real-study-audit.json``, which ships, without texts; the agreement is that of all sheets.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
+import shutil
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 
+from analysis.real_model.real_study_choice import SHIPPED
 from analysis.real_model.real_study_data import Study
 from analysis.real_model.real_study_design import AUDIT_SEED, N_AUDITED
-from analysis.real_model.real_study_job import cells, is_done
+from analysis.real_model.real_study_job import Cell, cells, is_done
 from analysis.real_model.real_study_results import read_answers
 from analysis.tables import markdown
 from safekey_interp.errors import InputError
@@ -32,29 +36,40 @@ WORDS = (*get_args(Aha), "none")
 """What the auditor writes."""
 
 
-def write_sheet(study: Study) -> Path:
+_FILE = "real-study-audit.json"
+
+
+def write_sheet(study: Study, shipped: Path = SHIPPED) -> Path:
     """Draw the answers and write the sheet and its key.
 
+    Args:
+        study: its folder of runs has the answers.
+        shipped: folder of what was audited before.
+
     Raises:
-        InputError: a sheet is there, or no cell is done.
+        InputError: a sheet is there, or no cell is done that was in none.
     """
-    folder = study.out / "audit"
+    folder, before = study.out / "audit", {Cell(*row["cell"]) for row in read_json(shipped / _FILE) or []}
     sheet = folder / "sheet.jsonl"
     if sheet.exists():
         raise InputError(f"{sheet}: is there already, expected none, since it may be filled in; move it away first")
-    drawn = _drawn(study)
+    drawn = _drawn(study, [cell for cell in cells() if is_done(cell, study) and cell not in before])
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "key.json", [{"arm": arm, "aha": aha} for arm, aha, _, _ in drawn])
+    write_json(folder / "key.json", [one.key for one in drawn])
     lines = [
-        json.dumps({"number": number, "prompt": prompt, "response": response, "aha": None})
-        for number, (_, _, prompt, response) in enumerate(drawn)
+        json.dumps({"number": number, "prompt": one.prompt, "response": one.response, "aha": None})
+        for number, one in enumerate(drawn)
     ]
     write_aside(sheet, lambda aside: aside.write_text("\n".join([*lines, ""]), encoding="utf-8"))
     return sheet
 
 
-def read_sheet(out: Path) -> str:
-    """Agreement of the finder with a filled sheet, overall and by arm, as Markdown.
+def read_sheet(out: Path, shipped: Path = SHIPPED) -> str:
+    """Put a filled sheet with those before it and move it away; agreement of the finder with all, as Markdown.
+
+    Args:
+        out: folder of the runs.
+        shipped: folder of what was audited before.
 
     Raises:
         InputError: there is none, or a line is not filled in.
@@ -70,8 +85,29 @@ def read_sheet(out: Path) -> str:
         by_hand[said["number"]] = said["aha"]
     if sorted(by_hand) != list(range(len(key))):
         raise InputError(f"{sheet}: got {len(by_hand)} of {len(key)} answers, expected each once")
-    table = pd.DataFrame(key).assign(by_hand=[by_hand[number] for number in range(len(key))])
-    return markdown(_agreement(table))
+    new = [row | {"by_hand": by_hand[number]} for number, row in enumerate(key)]
+    write_json(shipped / _FILE, [*(read_json(shipped / _FILE) or []), *new])
+    read = out / "audit-read" / str(sum(1 for _ in out.glob("audit-read/*")) + 1)
+    read.parent.mkdir(exist_ok=True)
+    shutil.move(out / "audit", read)
+    return agreement(shipped)
+
+
+def is_audited(shipped: Path = SHIPPED) -> bool:
+    """Whether there is anything to agree with."""
+    return bool(read_json(shipped / _FILE))
+
+
+def agreement(shipped: Path = SHIPPED) -> str:
+    """Agreement of the finder with the hand, overall and by arm, as Markdown.
+
+    Raises:
+        InputError: nothing was audited.
+    """
+    rows = read_json(shipped / _FILE)
+    if not rows:
+        raise InputError(f"{shipped / _FILE}: no such file; `python -m analysis.real_model --audited` makes it")
+    return markdown(_agreement(pd.DataFrame(rows).assign(arm=[row["cell"][0] for row in rows])))
 
 
 def _line(text: str, where: str) -> dict[str, Any]:
@@ -106,23 +142,32 @@ def _agreement(table: Any) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _drawn(study: Study) -> list[tuple[str, str, str, str]]:
-    """Arm, the finder's class, prompt and response."""
-    asked = study.prompts.tests
-    pool = []
-    for cell in cells():
-        if is_done(cell, study):
-            answers = pd.read_parquet(study.out / "cells" / cell.name / "answers.parquet")
-            pool += [
-                (cell.arm, number, response)
-                for number, response in zip(answers["request"], answers["response"], strict=True)
-                if asked[number].source == "wrapped"
-            ]
-    if not pool:
-        raise InputError(f"{study.out}: no cell is done, expected one; `--run` goes on with it")
-    some = random.Random(AUDIT_SEED).sample(pool, min(N_AUDITED, len(pool)))
-    read = read_answers([asked[number] for _, number, _ in some], [response for _, _, response in some])
-    return [
-        (arm, aha, asked[number].prompt, response)
-        for (arm, number, response), aha in zip(some, read["aha"], strict=True)
-    ]
+class _Drawn(NamedTuple):
+    """An answer that is audited."""
+
+    key: dict[str, Any]
+    """The run, the number of the request, and the finder's class."""
+    prompt: str
+    response: str
+
+
+def _drawn(study: Study, of: list[Cell]) -> list[_Drawn]:
+    """As many answers of each run, in one random order."""
+    if not of:
+        raise InputError(f"{study.out}: no cell is done that was in no sheet, expected one; `--run` goes on with it")
+    asked, drawn = study.prompts.tests, []
+    for cell in of:
+        rng = random.Random(f"{AUDIT_SEED} {cell.name}")
+        answers = pd.read_parquet(study.out / "cells" / cell.name / "answers.parquet")
+        pool = [
+            (number, response)
+            for number, response in zip(answers["request"], answers["response"], strict=True)
+            if asked[number].source == "wrapped"
+        ]
+        some = rng.sample(pool, min(math.ceil(N_AUDITED / len(cells())), len(pool)))
+        read = read_answers([asked[number] for number, _ in some], [response for _, response in some])
+        drawn += [
+            _Drawn({"cell": list(cell), "request": int(number), "aha": aha}, asked[number].prompt, response)
+            for (number, response), aha in zip(some, read["aha"], strict=True)
+        ]
+    return random.Random(AUDIT_SEED).sample(drawn, len(drawn))

@@ -40,14 +40,14 @@ from analysis.real_model.real_study_design import (
 from analysis.real_model.real_study_prompts import PLAIN
 from analysis.real_model.real_study_traces import opened
 from analysis.smollm2.data import FIXED_KEY
-from analysis.study_queue import as_read
+from analysis.study_queue import as_read, digest
 from safekey_interp.data.trace import Trace
 from safekey_interp.generation.aha_score import measure_aha
 from safekey_interp.generation.local_engine import generate
 from safekey_interp.measures.attention import measure_attention
 from safekey_interp.measures.transfer import measure_transfer
 from safekey_interp.models.model import Model
-from safekey_interp.runs.storage import read_json, sha256_of, write_folder_aside, write_json
+from safekey_interp.runs.storage import read_json, write_folder_aside, write_json
 from safekey_interp.training import TrainingConfig, read_config, train
 
 RECIPE = Path(__file__).parents[2] / "train" / "sft.yaml"
@@ -90,19 +90,58 @@ def config_of(cell: Cell, out: Path, chosen: Chosen, changes: Changes | None = N
 def is_done(cell: Cell, study: Study) -> bool:
     """Whether a cell's results are there, of these settings and data."""
     record = read_json(study.out / "cells" / cell.name / "cell.json")
-    return bool(record) and record["identity"] == as_read(_identity(cell, study))
+    return bool(record) and record["identity"] == as_read(identity(cell, study))
+
+
+class Record(NamedTuple):
+    """What a finished cell was, and SHA-256 of what two runs of it must have in common."""
+
+    arm: str
+    seed: int
+    way: str
+    identity: str
+    """SHA-256 of what the results depend on."""
+    weights: str
+    """… of the trained weights."""
+    answers: str
+    """… of the responses and log-odds."""
+    mechanism: str
+    """… of the measurements."""
+    seconds: float
+    """That training took in its last process."""
+
+    @property
+    def cell(self) -> Cell:
+        """Which one."""
+        return Cell(self.arm, self.seed, self.way)  # type: ignore[arg-type]
+
+    @property
+    def bits(self) -> tuple[str, ...]:
+        """What is the same when the cell is run again."""
+        return self[3:7]
+
+
+def record_of(cell: Cell, study: Study) -> Record | None:
+    """The record of a cell whose results are there, of these settings and data; else None."""
+    if not is_done(cell, study):
+        return None
+    where = study.out / "cells" / cell.name
+    record: Any = read_json(where / "cell.json")
+    answers = pd.read_parquet(where / "answers.parquet").to_dict("list")
+    hashes = digest(record["identity"]), record["weights_sha256"], digest(answers), digest(record["mechanism"])
+    return Record(*cell, *hashes, record["seconds"])
 
 
 def run(cell: Cell, study: Study) -> None:
     """Train, ask and measure; write the cell's folder."""
-    identity = _identity(cell, study)
+    depends_on = identity(cell, study)
     trained = tuned(cell, study, study.chosen)
     asked = study.prompts.tests
     answers = pd.DataFrame({"request": range(len(asked)), "response": answered(trained.model, asked)})
     wrapped = [number for number, trace in enumerate(asked) if trace.meta["wrapper"] != PLAIN]
     answers.loc[wrapped, "log_odds"] = log_odds(trained.model, [asked[number] for number in wrapped])
     record = {
-        "identity": identity,
+        "identity": depends_on,
         "seconds": trained.seconds,
         "weights_sha256": trained.model.fingerprint(),
         "mechanism": mechanism(trained.model, read_alike(asked)),
@@ -148,7 +187,7 @@ class Tuned(NamedTuple):
 def tuned(cell: Cell, study: Study, chosen: Chosen, changes: Changes | None = None) -> Tuned:
     """Fine-tune SmolLM2, from the last checkpoint where a killed run left one of the same settings and data."""
     traces = study.traces(chosen.setting)
-    key = {"settings": _settings(cell, chosen, changes), "traces": digest_of(traces)}
+    key = {"settings": settings_of(cell, chosen, changes), "traces": digest_of(traces)}
     folder = study.out / "work" / f"{cell.name}-{hashlib.sha256(str(key).encode()).hexdigest()[:12]}"
     config = config_of(cell, folder, chosen, changes)
     model = study.base()
@@ -219,31 +258,24 @@ def attention(model: Model, traces: Sequence[Trace]) -> list[dict[str, Any]]:
     ]
 
 
-def bits(cell: Cell, study: Study) -> tuple[Any, ...]:
-    """What two runs of a cell must have in common: answers, identity, measurements, weights."""
-    where = study.out / "cells" / cell.name
-    record = read_json(where / "cell.json") or {}
-    kept = ("identity", "mechanism", "weights_sha256")
-    return (sha256_of(where / "answers.parquet"), *(record.get(name) for name in kept))
-
-
 def digest_of(traces: Sequence[Trace]) -> str:
     """SHA-256 of texts and labels."""
     texts = (f"{trace.trace_id}\n{trace.prompt}\n{trace.response}\n{trace.label}\n" for trace in traces)
     return hashlib.sha256("".join(texts).encode()).hexdigest()
 
 
-def _settings(cell: Cell, chosen: Chosen, changes: Changes | None = None) -> dict[str, Any]:
+def settings_of(cell: Cell, chosen: Chosen, changes: Changes | None = None) -> dict[str, Any]:
+    """The settings of a cell's training, but for those that name a place."""
     free = ("out", "model", "traces")
     return {k: v for k, v in config_of(cell, Path("."), chosen, changes).to_dict().items() if k not in free}
 
 
-def _identity(cell: Cell, study: Study) -> dict[str, Any]:
+def identity(cell: Cell, study: Study) -> dict[str, Any]:
     """What the results depend on."""
     chosen: Setting = study.chosen.setting
     return {
         "cell": list(cell),
-        "settings": _settings(cell, study.chosen),
+        "settings": settings_of(cell, study.chosen),
         "traces": digest_of(study.traces(chosen)),
         "requests": digest_of(study.prompts.tests),
     }

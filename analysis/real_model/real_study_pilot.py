@@ -6,7 +6,7 @@ apart, serves all arms. With none it is a no-go: the setting that came nearest s
 control's dose is matched as in :mod:`train.dose_match`, to a quarter. The smallest effect of interest on the log-odds
 is the smallest shift of all of SFT's that carries as large a share of the requests across 0 as the primary outcome's.
 
-What a run found is in ``pilot/NAME.json``, and is not run again.
+What a run found is in ``pilot/NAME.json``, with a hash of what it depends on, and is not run again; what ships counts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 import shutil
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -32,8 +34,9 @@ from analysis.real_model.real_study_design import (
     Changes,
     Setting,
 )
-from analysis.real_model.real_study_job import Cell, answered, log_odds, tuned
+from analysis.real_model.real_study_job import Cell, answered, digest_of, log_odds, settings_of, tuned
 from analysis.real_model.real_study_results import counted, read_answers
+from analysis.study_queue import as_read, digest
 from analysis.tables import markdown
 from safekey_interp.runs.storage import read_json, write_aside, write_json
 from safekey_interp.training.gradient_norms import dose, match_weight
@@ -44,7 +47,6 @@ _WEIGHT = 0.2
 
 def pilot(study: Study) -> str:
     """Choose; what was chosen, and by what, as Markdown, is also in ``pilot.md``."""
-    (study.out / "pilot").mkdir(parents=True, exist_ok=True)
     tried: list[dict[str, Any]] = []
     for setting in GRID:
         tried.append(trial(setting, study))
@@ -84,14 +86,36 @@ def _distance(record: dict[str, Any]) -> float:
 
 def trial(setting: Setting, study: Study) -> dict[str, Any]:
     """SFT at a setting, asked what development asks."""
-    file = study.out / "pilot" / f"{setting.name}.json"
-    if not file.is_file():
-        model = _trained("SFT", setting, study)
-        asked = study.prompts.development
-        table = counted(read_answers(asked, answered(model, asked)))
+    cell, asked = Cell("SFT", PILOT_SEED), study.prompts.development
+
+    def ask() -> dict[str, Any]:
+        run = tuned(cell, study, _trial(setting))
+        shutil.rmtree(run.folder)
+        table = counted(read_answers(asked, answered(run.model, asked)))
         wrapped = [t for t in asked if t.source == "wrapped" and t.label == "harmful"]
-        write_json(file, {"setting": setting._asdict()} | shares(table) | _scale(log_odds(model, wrapped)))
+        return {"setting": setting._asdict()} | shares(table) | _scale(log_odds(run.model, wrapped))
+
+    return _kept(study.out / "pilot" / f"{setting.name}.json", _depends_on(cell, (setting, study)), ask)
+
+
+def _kept(file: Path, depends_on: dict[str, Any], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a run found, by its file where that is of the same settings and data, else by the run."""
+    identity = digest(as_read(depends_on))
+    record = read_json(file)
+    if record is None or record.get("identity") != identity:
+        found = find()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"identity": identity} | found)
     return read_json(file)
+
+
+def _depends_on(cell: Cell, of: tuple[Setting, Study], changes: Changes | None = None) -> dict[str, Any]:
+    setting, study = of
+    return {
+        "settings": settings_of(cell, _trial(setting), changes),
+        "traces": digest_of(study.traces(setting)),
+        "requests": digest_of(study.prompts.development),
+    }
 
 
 def shares(table: Any) -> dict[str, float]:
@@ -113,36 +137,29 @@ def _scale(odds: list[float]) -> dict[str, float]:
 
 def matched(setting: Setting, study: Study) -> float:
     """The weight of K at which its gradients add up to those of query-mask modelling."""
-    file = study.out / "pilot" / f"dose-{setting.name}.json"
-    if not file.is_file():
-        target = _dose_of("QMM", "query_mask", _WEIGHT, (setting, study))
-        found = match_weight(
-            lambda weight: _dose_of("kw matched", "key", weight, (setting, study)),
-            target,
-            start=_WEIGHT,
-            tolerance=_TOLERANCE,
-        )
-        pilots = [{"weight": one.weight, "dose": one.dose} for one in found]
-        write_json(file, {"weight": float(f"{found[-1].weight:.3g}"), "target": target, "pilots": pilots})
-    return read_json(file)["weight"]
+    target = _dose_of("QMM", "query_mask", _WEIGHT, (setting, study))
+    found = match_weight(
+        lambda weight: _dose_of("kw matched", "key", weight, (setting, study)),
+        target,
+        start=_WEIGHT,
+        tolerance=_TOLERANCE,
+    )
+    return float(f"{found[-1].weight:.3g}")
 
 
 def _dose_of(arm: Arm, term: str, weight: float, of: tuple[Setting, Study]) -> float:
     setting, study = of
-    file = study.out / "pilot" / f"dose-{setting.name}-{term}-{weight:.6g}.json"
-    if not file.is_file():
-        changes: Changes = {"log_gradient_norms_every": 8} | ({"key_weight": weight} if term == "key" else {})
-        run = tuned(Cell(arm, PILOT_SEED), study, _trial(setting), changes)
-        counts = {"steps": run.steps, "first": run.auxiliary_from}
-        write_json(file, {"dose": dose(run.gradient_norms, term, weight=weight, **counts)})
+    changes: Changes = {"log_gradient_norms_every": 8} | ({"key_weight": weight} if term == "key" else {})
+    cell = Cell(arm, PILOT_SEED)
+
+    def weigh() -> dict[str, Any]:
+        run = tuned(cell, study, _trial(setting), changes)
         shutil.rmtree(run.folder)
-    return read_json(file)["dose"]
+        counts = {"steps": run.steps, "first": run.auxiliary_from}
+        return {"weight": weight, "dose": dose(run.gradient_norms, term, weight=weight, **counts)}
 
-
-def _trained(arm: Arm, setting: Setting, study: Study) -> Any:
-    run = tuned(Cell(arm, PILOT_SEED), study, _trial(setting))
-    shutil.rmtree(run.folder)
-    return run.model
+    file = study.out / "pilot" / f"dose-{setting.name}-{term}-{weight:.6g}.json"
+    return _kept(file, _depends_on(cell, of, changes), weigh)["dose"]
 
 
 def _trial(setting: Setting) -> Chosen:

@@ -1,8 +1,8 @@
 """Queue of the study of a trained SmolLM2: its cells by shares, their cost before the start, and cells run again.
 
 A process takes every n-th cell. What is there is not done again, so a killed queue resumes, within a training from its
-last checkpoint; several processes share a folder when each has its own share. One thread a process, so that results are
-the same to the bit.
+last checkpoint; several processes share a folder when each has its own share. Runs that ship (``--save``) are done,
+too: a queue in a new clone goes on behind them. One thread a process, so that results are the same to the bit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 import shutil
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -21,13 +21,13 @@ from analysis.real_model.real_study_job import (
     AT_ONCE,
     answered,
     attention,
-    bits,
     cells,
-    is_done,
     log_odds,
     read_alike,
+    record_of,
     run,
 )
+from analysis.real_model.real_study_results import known_records
 from analysis.real_model.real_study_traces import opened
 from analysis.smollm2.data import FIXED_KEY
 from analysis.study_queue import Share, same_again, timed
@@ -35,8 +35,8 @@ from analysis.tables import markdown
 from safekey_interp.models.model import Model
 
 _HELD_OUT = 0.1
-_ROWS, _SOME = 4, 8
-"""Traces of a training pass, and requests of the other passes, that are measured."""
+_ROWS, _SOME = 16, 8
+"""Traces of a training step, and requests of the other passes, that are measured."""
 
 
 class PassSeconds(NamedTuple):
@@ -80,7 +80,9 @@ def measured_passes(model: Model, study: Study) -> PassSeconds:
         return time.process_time() - begin
 
     def passes() -> None:
-        model.hf(**encoded, labels=encoded["input_ids"]).loss.backward()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model.hf(**encoded, labels=encoded["input_ids"]).loss
+        loss.backward()
 
     def step() -> None:
         optimizer.step()
@@ -88,7 +90,7 @@ def measured_passes(model: Model, study: Study) -> PassSeconds:
 
     passes()
     step()
-    trace = seconds(passes) / _ROWS + seconds(step) / 16
+    trace = (seconds(passes) + seconds(step)) / _ROWS
     return PassSeconds(
         trace,
         seconds(lambda: answered(model, batch)) / len(batch),
@@ -114,8 +116,8 @@ def cost(study: Study) -> str:
 
 def work_off(study: Study, share: Share) -> None:
     """Do what is not done yet of a share."""
-    mine = cells()[share.number - 1 :: share.of]
-    left = [cell for cell in mine if not is_done(cell, study)]
+    mine, known = cells()[share.number - 1 :: share.of], known_records(study)
+    left = [cell for cell in mine if cell not in known]
     print(f"{len(mine) - len(left)} of {len(mine)} cells of share {share.number}/{share.of} are done", flush=True)
     if left:
         minutes = sum(measured_passes(study.base(), study).cell(study).values())
@@ -130,11 +132,14 @@ def work_off(study: Study, share: Share) -> None:
 def again(study: Study, n: int, seed: int) -> Iterable[tuple[str, bool]]:
     """Run random cells that are done again, in ``again``; arguments and result as for
     :func:`analysis.study_queue.same_again`."""
-    other = study.beside("again")
-    done = [cell for cell in cells() if is_done(cell, study)]
+    other, known = study.beside("again"), known_records(study)
 
     def run_again(cell: object) -> None:
         shutil.rmtree(other.out, ignore_errors=True)
         run(cell, other)  # type: ignore[arg-type]
 
-    return same_again(done, n, seed, run_again, lambda cell: (bits(cell, study), bits(cell, other)))
+    def both(cell: object) -> tuple[Any, Any]:
+        second = record_of(cell, other)  # type: ignore[arg-type]
+        return known[cell].bits, second and second.bits  # type: ignore[index]
+
+    return same_again(list(known), n, seed, run_again, both)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.contrast_verdicts import Outcome, p_told, told
+from analysis.real_model.real_study_audit import agreement, is_audited
 from analysis.real_model.real_study_design import ARMS
 from analysis.real_model.real_study_results import Results
 from analysis.real_model.real_study_verdicts import Decided, decided, stage_of, unseen
@@ -73,6 +74,8 @@ def report(results: Results) -> dict[str, str]:
     made["real-study-arms"] = markdown(_table_of_means(results.answers))
     made["real-study-wrappers"] = markdown(_by_wrapper(results.answers))
     made["real-study-mechanism"] = markdown(_mechanism(results.mechanism))
+    if is_audited():
+        made["real-study-audit"] = agreement()
     return made
 
 

@@ -4,7 +4,9 @@
 label, wrapper, family; ``aha`` of the answer's K by the finder ``rules``, ``found`` (whether it finds U and K),
 ``hint`` (whether U names the harm), ``judged`` by the judge ``refusal``; ``log_odds``. Prompts and responses stay in
 the folder of the runs: the data are read from where they are, and what models write to harmful requests is not shipped.
-``real-study-mechanism.parquet`` has one row a measurement of a run: what, layer, value.
+``real-study-mechanism.parquet`` has one row a measurement of a run: what, layer, value. ``real-study-cells.parquet``
+has one row a run: what identifies it, and hashes of its weights and results, so that a queue in a new clone goes on
+behind the runs that ship, and any of them can be run again and compared.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.real_model.real_study_choice import Chosen, read_chosen, write_chosen
+from analysis.real_model.real_study_choice import CHOSEN, SHIPPED, Chosen, read_chosen, write_chosen
 from analysis.real_model.real_study_data import Study
 from analysis.real_model.real_study_design import ARMS
-from analysis.real_model.real_study_job import Cell, cells, is_done
+from analysis.real_model.real_study_job import Cell, Record, cells, identity, is_done, record_of
+from analysis.study_queue import as_read, digest
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.evaluation.judge_metrics import REFUSING
@@ -28,8 +31,8 @@ from safekey_interp.segmentation.segmenter import segment_all
 
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
-SHIPPED = Path(__file__).parent
-_ANSWERS, _MECHANISM, _CHOSEN = "real-study.parquet", "real-study-mechanism.parquet", "real-study-chosen.json"
+_ANSWERS, _MECHANISM, _CELLS = (f"real-study{part}.parquet" for part in ("", "-mechanism", "-cells"))
+_TYPES = dict.fromkeys(("arm", "way", "identity", "weights", "answers", "mechanism"), str)
 
 
 class Results(NamedTuple):
@@ -41,6 +44,8 @@ class Results(NamedTuple):
     """One row a measurement of a run: arm, seed, way, what, layer, value."""
     chosen: Chosen
     """What the pilot chose."""
+    records: tuple[Record, ...] = ()
+    """One a run."""
 
     @property
     def is_whole(self) -> bool:
@@ -49,26 +54,51 @@ class Results(NamedTuple):
         return set(map(tuple, runs.to_numpy())) == set(map(tuple, cells()))
 
 
-def gather(study: Study) -> Results:
-    """Results of the cells of a folder that are done.
+def shipped_records(study: Study, folder: Path = SHIPPED) -> dict[Cell, Record]:
+    """The runs that ship, where they are of this choice, these data and the design as it is."""
+    if not (folder / _CELLS).is_file():
+        return {}
+    found = {record.cell: record for record in _records(folder)}
+    return {cell: each for cell, each in found.items() if each.identity == digest(as_read(identity(cell, study)))}
+
+
+def known_records(study: Study, folder: Path = SHIPPED) -> dict[Cell, Record]:
+    """The runs that are done, in a folder of runs or among those that ship, in the design's order."""
+    shipped = shipped_records(study, folder)
+    found = {cell: record_of(cell, study) or shipped.get(cell) for cell in cells()}
+    return {cell: record for cell, record in found.items() if record}
+
+
+def gather(study: Study, folder: Path = SHIPPED) -> Results:
+    """Results of the cells that are done, in a folder of runs or among those that ship.
 
     Raises:
         InputError: no pilot has chosen there.
     """
-    chosen, answers, mechanism = study.chosen, [], []
-    for cell in cells():
-        where = study.out / "cells" / cell.name
-        if not is_done(cell, study):
-            continue
-        table = pd.read_parquet(where / "answers.parquet")
-        about = {"arm": cell.arm, "seed": cell.seed, "way": cell.way}
-        asked = [study.prompts.tests[number] for number in table["request"]]
-        scored = read_answers(asked, table["response"].tolist())
-        answers.append(scored.assign(log_odds=table["log_odds"].astype("float32").to_numpy(), **about))
-        record = read_json(where / "cell.json")
-        mechanism += [about | row for row in _measurements(record["mechanism"])]
-    tables = pd.concat(answers, ignore_index=True) if answers else pd.DataFrame()
-    return Results(counted(tables), pd.DataFrame(mechanism), chosen)
+    chosen, known = study.chosen, known_records(study, folder)
+    answers, mechanism = [], []
+    for cell in known:
+        if is_done(cell, study):
+            answers.append(_answers(cell, study))
+            mechanism.append(_measured(cell, study))
+        else:
+            shipped = read(folder)
+            for tables, table in ((answers, shipped.answers), (mechanism, shipped.mechanism)):
+                tables.append(table[[Cell(*row) == cell for row in table[list(Cell._fields)].to_numpy()]])
+    joined = [pd.concat(tables, ignore_index=True) if tables else pd.DataFrame() for tables in (answers, mechanism)]
+    return Results(counted(joined[0]), joined[1], chosen, tuple(known.values()))
+
+
+def _answers(cell: Cell, study: Study) -> Table:
+    table = pd.read_parquet(study.out / "cells" / cell.name / "answers.parquet")
+    asked = [study.prompts.tests[number] for number in table["request"]]
+    scored = read_answers(asked, table["response"].tolist())
+    return scored.assign(log_odds=table["log_odds"].astype("float32").to_numpy(), **cell._asdict())
+
+
+def _measured(cell: Cell, study: Study) -> Table:
+    record = read_json(study.out / "cells" / cell.name / "cell.json")
+    return pd.DataFrame([cell._asdict() | row for row in _measurements(record["mechanism"])])
 
 
 def read_answers(asked: Sequence[Trace], responses: Sequence[str]) -> Table:
@@ -97,10 +127,13 @@ def counted(answers: Table) -> Table:
 
 
 def save(results: Results, folder: Path = SHIPPED) -> None:
-    """Write the files; columns of few values are dictionaries, so that they stay small."""
-    write_chosen(folder / _CHOSEN, results.chosen)
+    """Write the files, the choice alone where no run is done; columns of few values are dictionaries, to stay small."""
+    write_chosen(folder / CHOSEN, results.chosen)
+    if not len(results.answers):
+        return
     answers = results.answers.drop(columns=["safe", "go_ahead", "refused"])
-    for name, table in ((_ANSWERS, answers), (_MECHANISM, results.mechanism)):
+    records = pd.DataFrame(results.records, columns=pd.Index(Record._fields))
+    for name, table in ((_ANSWERS, answers), (_MECHANISM, results.mechanism), (_CELLS, records)):
         packed = table.astype(dict.fromkeys(table.select_dtypes(["object", "string"]), "category"))
         write_table(folder / name, packed)
 
@@ -120,7 +153,11 @@ def read(folder: Path = SHIPPED) -> Results:
         table.astype({name: str for name in table if isinstance(table[name].dtype, pd.CategoricalDtype)})
         for table in tables
     )
-    return Results(counted(answers), mechanism, read_chosen(folder / _CHOSEN))
+    return Results(counted(answers), mechanism, read_chosen(folder / CHOSEN), _records(folder))
+
+
+def _records(folder: Path) -> tuple[Record, ...]:
+    return tuple(Record(*row) for row in pd.read_parquet(folder / _CELLS).astype(_TYPES).itertuples(index=False))
 
 
 def _measurements(mechanism: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,10 +11,13 @@
   step, and SmolLM2's own greedy answer to the prompt.
 
 A share of either label's requests may stand in wrappers that fine-tuning shows; U restates the request all the same.
+SmolLM2's answers to the benign prompts ship (``real-study-benign-answers.jsonl``, by hash of the prompt): another
+processor may round a logit the other way, and one other token would make all runs runs on other data.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import re
@@ -29,6 +32,7 @@ from analysis.smollm2.data import CLOSING, GO_AHEADS, OPENING, THEN, own_answers
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import InputError
 from safekey_interp.models.model import Model
+from safekey_interp.runs.storage import write_aside
 from safekey_interp.segmentation.segmenter import segment, segment_all
 from safekey_interp.segmentation.sentence_splitter import sentences
 
@@ -50,6 +54,7 @@ FRAMES: dict[Form, tuple[str, ...]] = {
     ),
 }
 """Openings of U; the first of a form serves where all models read the same U."""
+BENIGN_ANSWERS = Path(__file__).parent / "real-study-benign-answers.jsonl"
 _WORD = re.compile(r"[^\W\d_]{4,}")
 
 
@@ -93,6 +98,7 @@ def training_traces(prompts: Prompts, data: Path, setting: Setting, *, model: Mo
     go_aheads = read_go_aheads(data)
     usable = [trace for trace in prompts.harmful if _reads_as_safe(trace)]
     harmful, harmless = balanced(usable, [t for t in prompts.harmless if _is_found(t, go_aheads[0])], N_TRACES)
+    _begin_with(cache, harmless, BENIGN_ANSWERS)
     answers = own_answers(model, harmless, cache, max_new_tokens=2 * ANSWER_TOKENS, tell=print)
     shown = wrappers_of("shown")
     every = round(1 / setting.wrapped) if setting.wrapped else 0
@@ -109,6 +115,35 @@ def training_traces(prompts: Prompts, data: Path, setting: Setting, *, model: Mo
             plain = trace.with_(prompt=prompt, group=trace.prompt, meta=about, steps=())
             traces.append(opened(plain, k, frame=number, rest=rest))
     return traces
+
+
+def _begin_with(cache: Path, harmless: Sequence[Trace], shipped: Path) -> None:
+    """Write the cache of answers from those that ship, where they are to these prompts."""
+    if cache.is_file() or not shipped.is_file():
+        return
+    rows = map(json.loads, shipped.read_text(encoding="utf-8").splitlines())
+    known = {row["prompt"]: row["answer"] for row in rows}
+    if all(_hash(trace.prompt) in known for trace in harmless):
+        lines = "".join(json.dumps(known[_hash(trace.prompt)]) + "\n" for trace in harmless)
+        write_aside(cache, lambda aside: aside.write_text(lines, encoding="utf-8"))
+
+
+def save_answers(traces: Sequence[Trace], cache: Path, shipped: Path = BENIGN_ANSWERS) -> None:
+    """Ship the answers in a cache.
+
+    Args:
+        traces: those that were made with them.
+        cache: as :func:`training_traces` wrote it.
+        shipped: file to write.
+    """
+    prompts = [trace.group for trace in traces if trace.label == "benign"]
+    answers = map(json.loads, cache.read_text(encoding="utf-8").splitlines())
+    rows = [json.dumps({"prompt": _hash(str(p)), "answer": a}) for p, a in zip(prompts, answers, strict=True)]
+    write_aside(shipped, lambda aside: aside.write_text("\n".join([*rows, ""]), encoding="utf-8"))
+
+
+def _hash(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode()).hexdigest()
 
 
 def balanced(harmful: Sequence[Trace], harmless: Sequence[Trace], n: int) -> tuple[list[Trace], list[Trace]]:

@@ -8,7 +8,6 @@ whole or not at all. Requests are the same for all models of a language, so that
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +28,7 @@ from analysis.replication.toy_study_design import (
 )
 from analysis.replication.toy_study_measures import answered, log_odds, mechanism
 from analysis.replication.toy_study_requests import read_alike, requests
-from analysis.study_queue import as_read
+from analysis.study_queue import as_read, digest
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism.finetuning import finetuning_examples
 from safekey_interp.models.organism.language import Language
@@ -130,11 +129,11 @@ def record_of(cell: Cell, folder: Path) -> Record | None:
     answers = pd.read_parquet(where / "requests.parquet").to_dict("list")
     return Record(
         *cell,
-        _digest(record["identity"]),
+        digest(record["identity"]),
         record["base_sha256"],
         record["weights_sha256"],
-        _digest(answers),
-        _digest(record["mechanism"]),
+        digest(answers),
+        digest(record["mechanism"]),
         record["seconds"],
     )
 
@@ -220,8 +219,4 @@ def identity(cell: Cell, chosen: Chosen) -> dict[str, Any]:
 
 def identity_digest(cell: Cell, chosen: Chosen) -> str:
     """SHA-256 of a cell's identity, as its record has it."""
-    return _digest(as_read(identity(cell, chosen)))
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return digest(as_read(identity(cell, chosen)))

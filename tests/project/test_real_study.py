@@ -27,13 +27,14 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from analysis.contrast_verdicts import EXCLUDED, LEVEL, OPEN, SHOWN, verdicts
 from analysis.real_model import (
     real_study_job,
+    real_study_pilot,
     real_study_prompts,
     real_study_shipping,
     real_study_traces,
 )
 from analysis.real_model.real_study_audit import read_sheet, write_sheet
 from analysis.real_model.real_study_causes import commands
-from analysis.real_model.real_study_choice import Chosen, read_chosen, write_chosen
+from analysis.real_model.real_study_choice import Chosen, begin_with, read_chosen, save_pilot, write_chosen
 from analysis.real_model.real_study_data import Study
 from analysis.real_model.real_study_design import (
     CONTRASTS,
@@ -49,13 +50,13 @@ from analysis.real_model.real_study_design import (
     Sizes,
 )
 from analysis.real_model.real_study_gate import check_style, masked, style
-from analysis.real_model.real_study_job import Cell, bits, cells, config_of, is_done, run
-from analysis.real_model.real_study_pilot import is_go, shares
+from analysis.real_model.real_study_job import Cell, Record, cells, config_of, is_done, record_of, run
+from analysis.real_model.real_study_pilot import is_go, shares, trial
 from analysis.real_model.real_study_prompts import form_of
 from analysis.real_model.real_study_report import report
-from analysis.real_model.real_study_results import Results, counted, gather, read, read_answers, save
+from analysis.real_model.real_study_results import Results, counted, gather, known_records, read, read_answers, save
 from analysis.real_model.real_study_shipping import make_adapter, ship_adapters
-from analysis.real_model.real_study_traces import opened, understanding_of
+from analysis.real_model.real_study_traces import opened, save_answers, understanding_of
 from analysis.real_model.real_study_verdicts import decided, stage_of
 from analysis.real_model.real_study_wrappers import FAMILIES, WRAPPERS, wrappers_of
 from safekey_interp.cli.app import command_named
@@ -94,7 +95,7 @@ def study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stud
         patch.setattr(real_study_prompts, "TESTS", Sizes(harmful=4, harmless=12, wrappers=1, xstest=2))
         patch.setattr(real_study_prompts, "DEVELOPMENT", Sizes(harmful=2, harmless=6, wrappers=1, xstest=0))
         patch.setattr(real_study_traces, "N_TRACES", 40)
-        quick = ("max_length=1024", "max_steps=24", "save_every=4", "batch_size=4")
+        quick = ("max_length=1024", "max_steps=24", "save_every=4", "batch_size=4", "micro_batch_size=4")
         patch.setattr(real_study_job, "SETTINGS", (*SETTINGS, *quick))
         patch.setattr(real_study_job, "ANSWER_LIMIT", 8)
         made = Study(tmp_path_factory.mktemp("study"), data, tiny)
@@ -137,7 +138,8 @@ def made_up(aha: dict[str, float], *, seed: int = 0, of: list[Cell] | None = Non
                 odds = {"log_odds": 2.0 * safe - 1 + 0.1 * rng.normal()}
                 rows.append(cell._asdict() | about | {"family": "role"} | read_ | odds)
         mechanism.append(cell._asdict() | {"what": "auroc", "layer": 0, "value": 0.7})
-    return Results(counted(pd.DataFrame(rows)), pd.DataFrame(mechanism), CHOSEN)
+    records = [Record(*cell, "", "", "", "", 1.0) for cell in of or cells()]
+    return Results(counted(pd.DataFrame(rows)), pd.DataFrame(mechanism), CHOSEN, tuple(records))
 
 
 # The gate
@@ -355,7 +357,10 @@ def test_a_killed_training_goes_on_to_the_same_bits(study: Study) -> None:
     assert not is_done(cell, other)
     assert list(other.out.glob("work/*/checkpoints/checkpoint-*"))
     run(cell, other)
-    assert bits(cell, other) == bits(cell, study)
+    first, second = record_of(cell, study), record_of(cell, other)
+    assert first is not None
+    assert second is not None
+    assert first.bits == second.bits
     assert not list(other.out.glob("work/*"))
     assert len(gather(other).answers) == len(study.prompts.tests)
 
@@ -369,21 +374,64 @@ def test_a_cell_of_other_settings_is_not_taken_for_done(study: Study, monkeypatc
         report(gather(study))
 
 
-def test_the_audit_is_blind_and_agrees_with_itself(study: Study) -> None:
+def test_a_queue_in_a_new_clone_goes_on_behind_the_runs_that_ship(study: Study, tmp_path: Path) -> None:
+    done, other = Cell("SFT", 1), study.beside("new clone")
+    finish(study, done)
+    save(gather(study, tmp_path), tmp_path)
+    assert set(known_records(other, tmp_path)) == set(known_records(study, tmp_path)) >= {done}
+    assert not is_done(done, other)
+    assert report(gather(other, tmp_path)) == report(gather(study, tmp_path))
+    run(done, other)
+    assert known_records(other, tmp_path)[done].bits == known_records(study, tmp_path)[done].bits
+    other.__dict__["chosen"] = CHOSEN._replace(setting=Setting(2e-3, 0.25))
+    assert not known_records(other, tmp_path), "runs of another choice are not taken for done"
+
+
+def test_a_pilot_in_a_new_clone_goes_on_behind_what_ships(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = trial(SETTING, study)
+    assert save_pilot(study.out, tmp_path) == 1
+    other = Study(tmp_path / "clone", study.data, tiny)
+    begin_with(other.out, tmp_path)
+    assert other.chosen == study.chosen
+    monkeypatch.setattr(real_study_pilot, "tuned", lambda *_: pytest.fail("it was trained again"))
+    assert trial(SETTING, other) == found
+    monkeypatch.setattr(real_study_job, "SETTINGS", (*real_study_job.SETTINGS, "max_steps=3"))
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        trial(SETTING, other)
+
+
+def test_benign_answers_that_ship_make_the_same_traces(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traces, shipped = study.traces(SETTING), tmp_path / "shipped.jsonl"
+    save_answers(traces, study.out / "answers.jsonl", shipped)
+    assert not any(trace.prompt in shipped.read_text() for trace in traces)
+    monkeypatch.setattr(real_study_traces, "BENIGN_ANSWERS", shipped)
+    monkeypatch.setattr("analysis.smollm2.data.generate", lambda *_, **__: pytest.fail("it was generated again"))
+    assert Study(tmp_path / "clone", study.data, tiny).traces(SETTING) == traces
+
+
+def test_the_audit_is_blind_and_agrees_with_itself(study: Study, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no cell is done"):
-        write_sheet(study.beside("empty"))
+        write_sheet(study.beside("empty"), tmp_path)
     finish(study, Cell("SFT", 1))
-    sheet = write_sheet(study)
+    sheet = write_sheet(study, tmp_path)
     rows = [json.loads(line) for line in sheet.read_text().splitlines()]
     assert {frozenset(row) for row in rows} == {frozenset({"number", "prompt", "response", "aha"})}
     with pytest.raises(InputError, match=r"sheet\.jsonl, line 1: aha is None, expected one of safe"):
-        read_sheet(study.out)
+        read_sheet(study.out, tmp_path)
     with pytest.raises(InputError, match="is there already"):
-        write_sheet(study)
+        write_sheet(study, tmp_path)
     key = json.loads((sheet.parent / "key.json").read_text())
     filled = [json.dumps(row | {"aha": said["aha"]}) for row, said in zip(rows, key, strict=True)]
     sheet.write_text("\n".join(reversed(filled)))
-    assert f"| all | {len(rows)} | 1.00 | 1.00 [" in read_sheet(study.out)
+    assert f"| all | {len(rows)} | 1.00 | 1.00 [" in read_sheet(study.out, tmp_path)
+    shipped = json.loads((tmp_path / "real-study-audit.json").read_text())
+    assert {frozenset(row) for row in shipped} == {frozenset({"cell", "request", "aha", "by_hand"})}
+    with pytest.raises(InputError, match="was in no sheet"):
+        write_sheet(study, tmp_path)
 
 
 def test_the_choice_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -425,11 +473,8 @@ def test_an_adapter_is_that_of_its_arm_and_loads_by_name(
     assert not (tmp_path / "other").exists()
 
 
-def test_the_interventions_commands_exist_and_read_the_cells_answers(study: Study) -> None:
-    with pytest.raises(InputError, match="is not done"):
-        commands(study.beside("empty"))
-    finish(study, *(Cell(arm, 1) for arm in SHIPPED.values()))
-    lines = commands(study)
+def test_the_interventions_commands_exist_and_read_the_models_answers(study: Study) -> None:
+    lines = commands(study, lambda name: tiny())
     assert len(lines) == 2 * 4
     for line in lines:
         _, group, name, *words = line.split()
