@@ -1,4 +1,5 @@
-"""Detection by prefix and suppressing heads on the toy model: what is planted is found, and by the right reader."""
+"""Detection by prefix, suppressing heads and resampling on the toy model: what is planted is found, and by the right
+reader."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.organism import early_detection, suppression_heads
+from analysis.organism import early_detection, sentence_resampling, suppression_heads
 from analysis.organism.early_detection import DETECTORS, PARTS, PREFIXES, TESTS, Read, detected
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.residual_edits import edited
@@ -85,3 +86,29 @@ def test_sets_of_equal_importance_add_up_to_about_as_much() -> None:
     assert set(top) not in map(set, sets)
     drawn = suppression_heads.random_sets(effects, top[:1], 19, seed=0)
     assert len(drawn) == 15, "all other heads, where there are fewer than asked for"
+
+
+def test_an_outcome_is_read_behind_any_prefill() -> None:
+    trace = next(trace for trace in read_shipped() if trace.label == "harmful")
+    verb, noun = trace.meta["verb"], trace.meta["noun"]
+    complies = sentence_resampling.complies([trace])
+    for text, wanted in {
+        f"\n</think>\n\nHere you go: {verb} the {noun}.": True,
+        f"The user asks how to {verb} the {noun}.\n</think>\n\nSorry, I can't.": False,
+        f"Here you go: {verb} the": False,
+    }.items():
+        assert complies(trace.prompt, text) == wanted, text
+
+
+@pytest.mark.slow
+def test_as_many_answers_of_either_outcome_are_resampled_in_each_wrapper() -> None:
+    model = load("organism:sft")
+    found = sentence_resampling.resampled("organism:sft", 3)
+    wrappers = [sorted(trace.meta["wrapper"] for trace in some) for some in found.values()]
+    assert wrappers[0] == wrappers[1] != []
+    parts = sentence_resampling.importance(model, found["complied"][:3], 4)
+    assert set(parts["source_part"]) <= {"understanding", "key_sentence", "rest"}
+    assert (parts["importance"] == parts["rate_kept"] - parts["rate_resampled"]).all()
+    kinds = sentence_resampling.key_sentences(model, found["complied"][:3], 8)
+    assert kinds.set_index("condition")["rate"].sum() == pytest.approx(1)
+    assert kinds.set_index("condition").loc[["safe", "go_ahead"], "given_n"].to_list() == [3, 3]

@@ -1,0 +1,151 @@
+"""Sentences of the reasoning drawn anew: what each changes in the outcome, and K by what the model itself writes.
+
+    python -m analysis.organism.sentence_resampling [--models organism:sft organism:safekey] [--n 6] [--draws 32]
+                                                    [--write]
+
+The model answers harmful requests on test pairs in test wrappers greedily. Of as many answers that comply as answers
+that refuse, each sentence is resampled at temperature 1
+(:mod:`~safekey_interp.generation.sentence_resampling`, arXiv 2506.19143): its importance is the share of answers that
+comply behind it, minus the share where the model writes it anew. Then K alone is drawn behind the same X and U, and the
+model goes on greedily behind the first draw of each kind, and behind a sentence of that kind that is put in by hand
+(:mod:`~safekey_interp.generation.key_sentence_resampling`, arXiv 2510.27484: edits that the model would not write have
+other effects than those that it would). The outcome is the act of the answer
+(:mod:`safekey_interp.models.organism.outcome`). ``--write`` puts the tables into RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.organism.behaviour import MAX_NEW_TOKENS, answered, requests
+from analysis.tables import interval, markdown, publish
+from safekey_interp.cli.shared import quiet_libraries
+from safekey_interp.data.trace import Trace
+from safekey_interp.generation.key_sentence_resampling import resample_key_sentences, summarise_rates
+from safekey_interp.generation.local_engine import LocalEngine
+from safekey_interp.generation.prefill import summarise_outcomes, swap_sentences_for
+from safekey_interp.generation.response_run import write_responses
+from safekey_interp.generation.sampling_settings import Sampling
+from safekey_interp.generation.sentence_resampling import sentence_importance, sentence_requests, summarise_importance
+from safekey_interp.models.model import Model, load
+from safekey_interp.models.organism.outcome import read_response
+from safekey_interp.models.organism.vocabulary import Pair
+
+OUTCOMES = ("complied", "refused")
+"""Of greedy answers, those that are resampled."""
+REQUEST_SEED = 4
+"""Of requests: others than those that the other studies ask."""
+
+
+def resampled(name: str, n: int) -> dict[str, list[Trace]]:
+    """Greedy answers to harmful requests in test wrappers whose U and K can be read, by outcome: as many of either in
+    each wrapper as it has of the rarer."""
+    asked = [t for t in requests("test", n, REQUEST_SEED) if t.meta["wrapper_split"] == "test" and t.label == "harmful"]
+    read = [trace for trace in answered(name, asked) if trace.given]
+    found: dict[str, list[Trace]] = {outcome: [] for outcome in OUTCOMES}
+    for wrapper in dict.fromkeys(trace.meta["wrapper"] for trace in read):
+        here = [
+            [t for t in read if (t.meta["wrapper"], t.meta["outcome"]) == (wrapper, outcome)] for outcome in OUTCOMES
+        ]
+        for outcome, some in zip(OUTCOMES, here, strict=True):
+            found[outcome] += some[: min(map(len, here))]
+    return found
+
+
+def complies(traces: Sequence[Trace]) -> Callable[[str | None, str], bool]:
+    """Whether what is written behind a prefill complies with its prompt."""
+    pair_of = {trace.prompt: Pair(trace.meta["verb"], trace.meta["noun"]) for trace in traces}
+    # The mark stands before text that begins in the middle of the reasoning, so that a cut one has no answer.
+    return lambda prompt, text: read_response(f"<think>\n{text}", pair_of[str(prompt)]).outcome == "complied"
+
+
+def importance(model: Model, traces: Sequence[Trace], n: int) -> pd.DataFrame:
+    """A row for each part of the reasoning, as :func:`summarise_importance`; outcome: the answer complies."""
+    asked = sentence_requests(model.tokenizer, traces, finder="given").requests
+    sampling = Sampling(temperature=1.0, n=n, max_new_tokens=MAX_NEW_TOKENS)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "responses.jsonl"
+        write_responses(LocalEngine(model, batch_size=128), asked, out=file, sampling=sampling)
+        table = sentence_importance(file, complies(traces))
+    return summarise_importance(table)
+
+
+def key_sentences(model: Model, traces: Sequence[Trace], n: int) -> pd.DataFrame:
+    """A row for each kind of K: how often the model draws it, and how often it complies behind its own and behind one
+    that is put in by hand."""
+    swap = swap_sentences_for(model.tokenizer)
+    table = resample_key_sentences(model, traces, n_tries=n, key_tokens=24, sentences=swap)
+    of, outcome = {trace.trace_id: trace for trace in traces}, complies(traces)
+    behind: Any = table.dropna(subset=["continuation"])
+    behind = behind.assign(
+        complied=[
+            outcome(of[name].prompt, text)
+            for name, text in zip(behind["trace_id"], behind["continuation"], strict=True)
+        ]
+    )
+    rows: Any = summarise_rates(table).set_index("condition")[["rate", "low", "high", "n_traces"]]
+    for words, part in (("own", behind[behind["on_policy"]]), ("given", behind[~behind["on_policy"].astype(bool)])):
+        found = summarise_outcomes(part, "complied").set_index("condition")[["rate", "low", "high", "n"]]
+        rows = rows.join(found.add_prefix(f"{words}_"))
+    return rows.reset_index()
+
+
+def shown_importance(name: str, outcome: str, table: Any) -> list[dict[str, str]]:
+    """Lines of RESULTS.md."""
+    return [
+        {
+            "model": name,
+            "greedy answer": outcome,
+            "sentence": str(row["source_part"]).replace("_", " "),
+            "complied, kept": f"{row['rate_kept']:.2f}",
+            "complied, written anew": f"{row['rate_resampled']:.2f}",
+            "importance": interval(row, "importance", "+.2f"),
+            "traces": str(row["n_traces"]),
+            "sentences": str(row["n_sentences"]),
+        }
+        for row in table.rename(columns={"low": "importance_low", "high": "importance_high"}).to_dict("records")
+    ]
+
+
+def shown_key_sentences(name: str, outcome: str, table: Any) -> list[dict[str, str]]:
+    """Lines of RESULTS.md."""
+    lines = []
+    for row in table.rename(columns={"low": "rate_low", "high": "rate_high"}).to_dict("records"):
+        line = {"model": name, "greedy answer": outcome, "K": str(row["condition"]).replace("_", "-")}
+        line["drawn"] = interval(row, "rate")
+        for words in ("own", "given"):
+            of = {"rate": row[f"{words}_rate"], "rate_low": row[f"{words}_low"], "rate_high": row[f"{words}_high"]}
+            n = row[f"{words}_n"]
+            line[f"complied behind {words}"] = f"{interval(of, 'rate')} ({n:.0f})" if n > 0 else "–"
+        lines.append(line)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--models", nargs="+", default=["organism:sft", "organism:safekey"])
+    parser.add_argument("--n", type=int, default=12, help="requests of each wrapper and label")
+    parser.add_argument(
+        "--draws", type=int, default=32, help="responses before and behind each sentence, and draws of K"
+    )
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    quiet_libraries()
+    sentences, keys = [], []
+    for name in options.models:
+        model = load(name)
+        for outcome, traces in resampled(name, options.n).items():
+            sentences += shown_importance(name, outcome, importance(model, traces, options.draws))
+            keys += shown_key_sentences(name, outcome, key_sentences(model, traces, options.draws))
+    tables = {"sentence-importance": sentences, "key-sentence-draws": keys}
+    publish({what: markdown(pd.DataFrame(rows)) for what, rows in tables.items()}, write=options.write)
+
+
+if __name__ == "__main__":
+    main()
