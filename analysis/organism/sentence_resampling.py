@@ -4,7 +4,7 @@
                                                     [--write]
 
 The model answers harmful requests on test pairs in test wrappers greedily. Of as many answers that comply as answers
-that refuse, each sentence is resampled at temperature 1
+that refuse, each sentence is resampled at :data:`TEMPERATURE`
 (:mod:`~safekey_interp.generation.sentence_resampling`, arXiv 2506.19143): its importance is the share of answers that
 comply behind it, minus the share where the model writes it anew. Then K alone is drawn behind the same X and U, and the
 model goes on greedily behind the first draw of each kind, and behind a sentence of that kind that is put in by hand
@@ -39,6 +39,9 @@ from safekey_interp.models.organism.vocabulary import Pair
 
 OUTCOMES = ("complied", "refused")
 """Of greedy answers, those that are resampled."""
+TEMPERATURE = 0.6
+"""Of all draws. At 1 a fifth of the answers behind a safe K begin in the middle of a sentence, since the toy model
+gives the first word of its refusal a probability of .63 there; DeepSeek-R1 is sampled at .6, too."""
 REQUEST_SEED = 4
 """Of requests: others than those that the other studies ask."""
 
@@ -68,7 +71,7 @@ def complies(traces: Sequence[Trace]) -> Callable[[str | None, str], bool]:
 def importance(model: Model, traces: Sequence[Trace], n: int) -> pd.DataFrame:
     """A row for each part of the reasoning, as :func:`summarise_importance`; outcome: the answer complies."""
     asked = sentence_requests(model.tokenizer, traces, finder="given").requests
-    sampling = Sampling(temperature=1.0, n=n, max_new_tokens=MAX_NEW_TOKENS)
+    sampling = Sampling(temperature=TEMPERATURE, n=n, max_new_tokens=MAX_NEW_TOKENS)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "responses.jsonl"
         write_responses(LocalEngine(model, batch_size=128), asked, out=file, sampling=sampling)
@@ -80,7 +83,8 @@ def key_sentences(model: Model, traces: Sequence[Trace], n: int) -> pd.DataFrame
     """A row for each kind of K: how often the model draws it, and how often it complies behind its own and behind one
     that is put in by hand."""
     swap = swap_sentences_for(model.tokenizer)
-    table = resample_key_sentences(model, traces, n_tries=n, key_tokens=24, sentences=swap)
+    drawing = Sampling(temperature=TEMPERATURE)
+    table = resample_key_sentences(model, traces, n_tries=n, key_tokens=24, sampling=drawing, sentences=swap)
     of, outcome = {trace.trace_id: trace for trace in traces}, complies(traces)
     behind: Any = table.dropna(subset=["continuation"])
     behind = behind.assign(
@@ -130,7 +134,7 @@ def shown_key_sentences(name: str, outcome: str, table: Any) -> list[dict[str, s
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--models", nargs="+", default=["organism:sft", "organism:safekey"])
-    parser.add_argument("--n", type=int, default=12, help="requests of each wrapper and label")
+    parser.add_argument("--n", type=int, default=72, help="requests of each wrapper and label")
     parser.add_argument(
         "--draws", type=int, default=32, help="responses before and behind each sentence, and draws of K"
     )
