@@ -1,5 +1,6 @@
 from .capture.component_states import states as states
 from .capture.state_array import StateArray as StateArray
+from .capture.vllm_extraction import vllm_states as vllm_states
 from .data.suites import suite_files as suite_files
 from .data.trace import CharSpan as CharSpan
 from .data.trace import Message as Message

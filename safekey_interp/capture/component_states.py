@@ -9,10 +9,7 @@ over a position's tokens inside the forward pass, so that memory does not grow w
 
 from __future__ import annotations
 
-import tempfile
-import weakref
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -21,9 +18,9 @@ import pandas as pd
 from safekey_interp.capture.capture_request import CaptureRequest, expressions
 from safekey_interp.capture.component_grid import component_grid
 from safekey_interp.capture.places import HeadValues
-from safekey_interp.capture.state_array import StateArray, read_array
+from safekey_interp.capture.state_array import RowFile, StateArray, WordsRead, about_trace
 from safekey_interp.capture.stream_settings import Backend
-from safekey_interp.capture.streaming import CHUNK, BatchSize, Entry, StreamSettings, measure_entries, prepare
+from safekey_interp.capture.streaming import CHUNK, BatchSize, StreamSettings, measure_entries, prepare
 from safekey_interp.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,26 +87,19 @@ def states(
     row_bytes = 4 * model.d_model * len(wanted) * len(axes.layers) * len(axes.components)
     chunk = max(1, min(CHUNK, _CHUNK_BYTES // row_bytes))
     entries = prepare(model, traces, settings, request)
-    folder = tempfile.TemporaryDirectory(prefix="safekey-states-")
-    file = Path(folder.name) / "states"
-    about, left_out, shape = [], {}, ()
-    with file.open("wb") as stream:
-        for entry in measure_entries(model, entries, request, settings, chunk_size=chunk, on_batch=on_batch):
-            if entry.measured is None or entry.measured.states is None:
-                left_out[entry.trace.trace_id] = entry.left_out or "not measured"
-                continue
-            shape = (len(wanted), len(axes.layers), len(axes.components), entry.measured.states.shape[-1])
-            row = np.full(shape, np.nan, np.float32)
-            row[:, at[0], at[1]] = entry.measured.states.swapaxes(0, 1)
-            row.tofile(stream)
-            about.append(_about(entry))
-    array = read_array(file, (len(about), *shape))
-    if isinstance(array, np.memmap):
-        weakref.finalize(array, folder.cleanup)
-    else:
-        folder.cleanup()
+    rows, words, about, left_out = RowFile(), WordsRead(wanted), [], {}
+    for entry in measure_entries(model, entries, request, settings, chunk_size=chunk, on_batch=on_batch):
+        if entry.measured is None or entry.measured.states is None:
+            left_out[entry.trace.trace_id] = entry.left_out or "not measured"
+            continue
+        shape = (len(wanted), len(axes.layers), len(axes.components), entry.measured.states.shape[-1])
+        row = np.full(shape, np.nan, np.float32)
+        row[:, at[0], at[1]] = entry.measured.states.swapaxes(0, 1)
+        rows.add(row)
+        words.add(entry.measured.encoding)
+        about.append(about_trace(entry.trace, entry.segmentation))
     return StateArray(
-        array=array,
+        array=rows.array(),
         index=pd.DataFrame(about, dtype=object),
         positions=wanted,
         layers=axes.layers,
@@ -117,6 +107,7 @@ def states(
         head=head,
         model=model.spec,
         left_out=left_out,
+        words=words.at,
     )
 
 
@@ -129,9 +120,3 @@ def _check(components: Sequence[str], head: HeadValues) -> None:
             f"components: got {', '.join(components)}; z of heads has d_head numbers and others have d_model, so that "
             "one array cannot hold both; ask for heads alone, or for head='output'"
         )
-
-
-def _about(entry: Entry) -> dict[str, str | None]:
-    trace = entry.trace
-    about = {"trace_id": trace.trace_id, "label": trace.label, "source": trace.source, "group": trace.group}
-    return about | {"aha": entry.segmentation.aha}

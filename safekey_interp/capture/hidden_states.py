@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.streaming import Entry
+from safekey_interp.errors import InputError
 from safekey_interp.runs.storage import save_tensors
+
+if TYPE_CHECKING:
+    from safekey_interp.capture.state_array import StateArray
 
 
 class States:
@@ -70,6 +74,35 @@ class StatesInMemory:
     def matrix(self, layer_index: int, position: str) -> Float32[np.ndarray, "n d_model"]:
         """As :meth:`States.matrix`."""
         return np.stack([state[layer_index, self.positions.index(position)] for state in self._states])
+
+
+class StatesOfArray:
+    """States that were read before, as a :class:`~safekey_interp.capture.state_array.StateArray`."""
+
+    def __init__(
+        self, array: StateArray, layers: Sequence[int] | None = None, positions: Sequence[str] | None = None
+    ) -> None:
+        """Take some of its layers and positions, or all, with all of its components.
+
+        Raises:
+            InputError: it lacks one.
+        """
+        self.trace_ids, self.words = array.trace_ids, array.words
+        self.positions = array.positions if positions is None else tuple(positions)
+        self._position = {name: array.positions.index(name) for name in self.positions}
+        if missing := [layer for layer in layers or () if layer not in array.layers]:
+            raise InputError(f"layers: got {missing[0]}, expected some of {list(array.layers)}, whose states are there")
+        chosen = [(at, layer) for at, layer in enumerate(array.layers) if layers is None or layer in layers]
+        # A component that a layer lacks is NaN in all traces.
+        there: Any = np.isfinite(array.array).any((0, 1, 4))
+        self._at = [(at, c) for at, _ in chosen for c in range(len(array.components)) if there[at, c]]
+        self.layers = tuple(Place(array.layers[at], array.components[c]) for at, c in self._at)
+        self._array = array.array
+
+    def matrix(self, layer_index: int, position: str) -> Float32[np.ndarray, "n d_model"]:
+        """As :meth:`States.matrix`."""
+        layer, component = self._at[layer_index]
+        return np.array(self._array[:, self._position[position], layer, component])
 
 
 def state_key(layer_index: int, position: str) -> str:

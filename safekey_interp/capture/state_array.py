@@ -5,18 +5,27 @@ from __future__ import annotations
 import importlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
+from safekey_interp.capture.capture_request import STATE_POSITIONS
 from safekey_interp.capture.places import HeadValues
+from safekey_interp.capture.words_read import read_words
 from safekey_interp.errors import InputError
 from safekey_interp.runs.storage import save_tensors, write_aside
+
+if TYPE_CHECKING:
+    from safekey_interp.data.trace import Trace
+    from safekey_interp.models.encoding import Encoding
+    from safekey_interp.segmentation.segmenter import Segmentation
 
 IN_MEMORY = 2**30
 """Bytes above which an array stays on disk, memory-mapped."""
@@ -45,11 +54,26 @@ class StateArray:
     """Whose states they are."""
     left_out: Mapping[str, str]
     """Other traces and why they could not be measured."""
+    words: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    """What each trace has read at positions that are no built-in ones: of these a probe's text baseline needs it."""
 
     @property
     def trace_ids(self) -> tuple[str, ...]:
         """Of the first axis."""
         return tuple(self.index["trace_id"])
+
+    def of(self, trace_ids: Sequence[str]) -> StateArray:
+        """The states of some traces, in this order.
+
+        Raises:
+            InputError: one of them is not there.
+        """
+        at = {name: row for row, name in enumerate(self.trace_ids)}
+        if missing := [name for name in trace_ids if name not in at]:
+            raise InputError(f"states: none of trace {missing[0]}, expected those of all {len(trace_ids)} traces")
+        rows = [at[name] for name in trace_ids]
+        words = {name: [texts[row] for row in rows] for name, texts in self.words.items()}
+        return replace(self, array=self.array[rows], index=self.index.iloc[rows].reset_index(drop=True), words=words)
 
     def to_xarray(self) -> Any:
         """An ``xarray.DataArray`` with dimensions trace, position, layer, component and d_model (d_head of z).
@@ -61,7 +85,7 @@ class StateArray:
             xarray: Any = importlib.import_module("xarray")
         except ImportError:
             raise InputError("to_xarray: needs the package xarray; pip install xarray") from None
-        width = "d_head" if self._of_z else "d_model"
+        width = "d_head" if self.of_z else "d_model"
         about = {name: ("trace", self.index[name].to_numpy(object)) for name in self.index if name != "trace_id"}
         axes = {"trace": self.trace_ids, "position": self.positions, "layer": self.layers, "component": self.components}
         coordinates = {name: list(labels) for name, labels in axes.items()} | about
@@ -75,7 +99,7 @@ class StateArray:
             InputError: it cannot be written there.
         """
         about = {name: getattr(self, name) for name in (*_AXES, "head", "model")}
-        about |= {"left_out": dict(self.left_out), "index": self.index.to_dict("list")}
+        about |= {"left_out": dict(self.left_out), "index": self.index.to_dict("list"), "words": dict(self.words)}
         metadata = {"safekey_interp": type(self).__name__, "fields": json.dumps(about)}
         try:
             write_aside(Path(path), lambda file: save_tensors(file, {_TENSOR: self.array}, metadata))
@@ -113,7 +137,8 @@ class StateArray:
             raise InputError(f"{path}: cannot be read ({error}); {expected}") from None
 
     @property
-    def _of_z(self) -> bool:
+    def of_z(self) -> bool:
+        """Whether the last axis is d_head: z of heads."""
         return self.head == "z" and self.components[0].startswith("head.")
 
     def __repr__(self) -> str:
@@ -122,6 +147,48 @@ class StateArray:
             f"StateArray({n_traces} traces, {n_positions} positions, {n_layers} layers, {n_components} components, "
             f"width {width}; {len(self.left_out)} traces left out)"
         )
+
+
+class RowFile:
+    """Rows of an array, written down as they come, so that memory does not grow with their number."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="safekey-states-")
+        self._file = Path(self._folder.name) / "states"
+        self._n, self._shape = 0, ()
+
+    def add(self, row: Float32[np.ndarray, "position layer component d_model"]) -> None:
+        """The next trace's."""
+        with self._file.open("ab") as stream:
+            row.astype("<f4").tofile(stream)
+        self._n, self._shape = self._n + 1, row.shape
+
+    def array(self) -> Float32[np.ndarray, "trace position layer component d_model"]:
+        """All rows: in memory, or where they are many in the file, which goes when the array does."""
+        array = read_array(self._file, (self._n, *self._shape))
+        if isinstance(array, np.memmap):
+            weakref.finalize(array, self._folder.cleanup)
+        else:
+            self._folder.cleanup()
+        return array
+
+
+class WordsRead:
+    """What each trace has read at positions that are no built-in ones, as traces come."""
+
+    def __init__(self, positions: Sequence[str]) -> None:
+        self.at: dict[str, list[str | None]] = {name: [] for name in positions if name not in STATE_POSITIONS}
+
+    def add(self, encoding: Encoding) -> None:
+        """The next trace's."""
+        for name, texts in self.at.items():
+            texts.append(read_words(encoding, name))
+
+
+def about_trace(trace: Trace, segmentation: Segmentation) -> dict[str, str | None]:
+    """A trace's row of :attr:`StateArray.index`."""
+    about = {"trace_id": trace.trace_id, "label": trace.label, "source": trace.source, "group": trace.group}
+    return about | {"aha": segmentation.aha}
 
 
 def read_array(file: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
@@ -25,6 +25,7 @@ from safekey_interp.data.span_checks import with_known_spans
 from safekey_interp.data.span_expressions import NumberedSpan, span_references
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
+from safekey_interp.models.chat_template import Rendering
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
@@ -43,6 +44,22 @@ _T = TypeVar("_T")
 def fixed_size(batch_size: BatchSize) -> int | None:
     """The number that a caller fixed; None for ``auto``, where as many go together as fit."""
     return None if batch_size == "auto" else batch_size
+
+
+class Encoder(Protocol):
+    """A model, or what encodes traces for one."""
+
+    def encode(
+        self,
+        trace: Trace,
+        segmentation: Segmentation | None = None,
+        *,
+        max_length: int | None = None,
+        rendering: Rendering = "chat",
+        reads: Iterable[str] = (),
+    ) -> Encoding:
+        """As :meth:`safekey_interp.models.model.Model.encode`."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +86,12 @@ def in_chunks(items: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:
 
 
 def prepare(
-    model: Model, traces: Iterable[Trace], settings: StreamSettings, request: CaptureRequest = DEFAULT_REQUEST
+    model: Encoder, traces: Iterable[Trace], settings: StreamSettings, request: CaptureRequest = DEFAULT_REQUEST
 ) -> Iterator[Entry]:
     """Segment and encode traces; those that cannot be measured come out with their reason.
 
     Args:
-        model: the model.
+        model: the model, or what encodes for it.
         traces: any number.
         settings: how they are segmented and encoded.
         request: what is measured of each.
@@ -86,7 +103,7 @@ def prepare(
         yield encoded(model, Entry(trace=trace, segmentation=segmentation), settings, request)
 
 
-def encoded(model: Model, entry: Entry, settings: StreamSettings, request: CaptureRequest) -> Entry:
+def encoded(model: Encoder, entry: Entry, settings: StreamSettings, request: CaptureRequest) -> Entry:
     """A segmented trace with its tokens, or with the reason why it cannot be measured; at once where it has either."""
     if entry.encoding is not None or entry.left_out is not None:
         return entry

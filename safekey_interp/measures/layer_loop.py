@@ -24,6 +24,7 @@ from safekey_interp.measures.layer_scores import Cell
 from safekey_interp.measures.text_baseline import texts_at, with_own_words
 
 if TYPE_CHECKING:
+    from safekey_interp.capture.state_array import StateArray
     from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
     from safekey_interp.segmentation.segmenter import Segmentation
@@ -106,14 +107,17 @@ class ProbeData(NamedTuple):
 
     @classmethod
     def collect(
-        cls, model: Model, traces: Sequence[Trace], label_by: str, settings: StreamSettings, **options: Any
+        cls, model: Model | StateArray, traces: Sequence[Trace], label_by: str, settings: StreamSettings, **options: Any
     ) -> ProbeData:
-        """By forward passes; ``options`` are :func:`~safekey_interp.capture.state_collection.collect_states`'s."""
-        from safekey_interp.capture.state_collection import collect_states
+        """By forward passes, or from states that are there; ``options`` are
+        :func:`~safekey_interp.capture.state_collection.collect_states`'s."""
+        from safekey_interp.capture.state_array import StateArray
+        from safekey_interp.capture.state_collection import collect_states, states_read_before
 
         traces = list(as_traces(traces))
         check_label_by(traces, label_by)  # before the forward passes
-        return cls.of(*collect_states(model, traces, settings, **options), label_by)
+        collect = states_read_before if isinstance(model, StateArray) else collect_states
+        return cls.of(*collect(model, traces, settings, **options), label_by)  # type: ignore[arg-type]
 
 
 def class_names(traces: Sequence[Trace], segmentations: Sequence[Segmentation], label_by: str) -> list[str | None]:

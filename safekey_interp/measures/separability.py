@@ -10,8 +10,7 @@ same span (:mod:`safekey_interp.measures.text_baseline`, layer -1). Per row:
   new probes.
 - ``brier`` and ``ece`` of out-of-fold probabilities (:mod:`safekey_interp.measures.calibration`), of the rows as they
   are; ``undefined`` says why one of these or ``tpr_at_5fpr`` is NaN.
-- ``fisher_ratio``, (μ₁ − μ₀)² / (σ₁² + σ₀²) of out-of-fold scores: along the LDA axis (row ``logistic``), else of the
-  row's own scores. It has no sign: read it beside ``auroc``.
+- ``fisher_ratio``, (μ₁ − μ₀)² / (σ₁² + σ₀²) of out-of-fold scores, without sign: on the LDA axis (``logistic``) or own.
 - ``silhouette`` (Rousseeuw 1987) of the classes in standardised states, Euclidean distance, no fit to labels.
 - ``null_auroc_*`` and ``p_value`` = (1 + #null >= observed) / (1 + #null) (Phipson & Smyth 2010) under labels
   shuffled by group. Of the estimator ``logistic``, the ridge classifier is compared with itself; every other is
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
 
     from safekey_interp.capture.batch_runner import Backend
     from safekey_interp.capture.feature_maps import FeatureMap
+    from safekey_interp.capture.state_array import StateArray
     from safekey_interp.capture.streaming import BatchSize
     from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
@@ -90,7 +90,7 @@ class SeparabilityResult(NamedTuple):
 
 
 def measure_separability(
-    model: Model,
+    model: Model | StateArray,
     traces: Sequence[Trace],
     *,
     layers: Sequence[int] | None = None,
@@ -109,7 +109,7 @@ def measure_separability(
     """How separable the two classes are in the model's states, per layer and position, with intervals and controls.
 
     Args:
-        model: from ``load`` or ``from_hf``.
+        model: from ``load`` or ``from_hf``, or these traces' states from ``states`` or ``vllm_states``.
         traces: prompts with responses, or prompts alone (prompt positions).
         layers: layers to read; all by default.
         positions: positions to read; all by default.

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from safekey_interp.capture.batch_runner import Backend
+    from safekey_interp.capture.state_array import StateArray
     from safekey_interp.capture.streaming import BatchSize
     from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
@@ -91,7 +92,7 @@ class TransferResult(NamedTuple):
 
 
 def measure_transfer(
-    model: Model,
+    model: Model | StateArray,
     traces: Sequence[Trace],
     *,
     by: str = "source",
@@ -110,7 +111,7 @@ def measure_transfer(
     """How well a probe fitted on the traces of one condition tells the classes among those of another.
 
     Args:
-        model: from ``load`` or ``from_hf``.
+        model: from ``load`` or ``from_hf``, or these traces' states from ``states`` or ``vllm_states``.
         traces: prompts with responses, or prompts alone (prompt positions).
         by: the column that tells conditions apart: ``source``, or a name in ``meta``. At most six conditions count,
             of at least ten groups each; of more than three, pairs are each with itself, and the most frequent with

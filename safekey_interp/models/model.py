@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from safekey_interp.data.trace import Trace
-from safekey_interp.errors import InputError, ModelError, TraceError, first_line
+from safekey_interp.errors import ModelError, TraceError, first_line
 from safekey_interp.models.chat_template import Rendering
 from safekey_interp.models.checkpoints import check_revision, merge_adapter, read_checkpoint, resolve
 from safekey_interp.models.devices import device_for, dtype_for
 from safekey_interp.models.encoding import Encoding, check_length, encode
+from safekey_interp.models.layer_numbers import layer_numbers
 from safekey_interp.models.tokenisation import check_offsets
 from safekey_interp.segmentation.segmenter import Segmentation, segment
 
@@ -135,16 +136,7 @@ class Model:
         Raises:
             InputError: a layer that the model does not have.
         """
-        if layers is None:
-            return None
-        if isinstance(layers, int | str):
-            raise InputError(f"layers: got {layers!r}, expected a list such as [{layers}]")
-        asked = sorted({layer + self.n_layers if layer < 0 else layer for layer in layers})
-        if not asked or asked[0] < 0 or asked[-1] >= self.n_layers:
-            raise InputError(
-                f"layers: got {list(layers)}, expected some of 0 to {self.n_layers - 1}, or -1 for the last"
-            )
-        return tuple(asked)
+        return None if layers is None else layer_numbers(layers, self.n_layers)
 
     def bridge(self) -> TransformerBridge:
         """TransformerLens's view of this model; the model keeps its own attention function and stays as fast as it was.

@@ -44,6 +44,10 @@ STAND_INS = (
     (r"http://localhost:8000/v1", "{endpoint}"),
     (r"^(accelerate launch|torchrun) .*-m safekey_interp", "safekey-interp"),
     (r" --vllm\b", ""),
+    (
+        r"ski\.vllm_states\(.organism., traces, layers=.*, tensor_parallel_size=4\)",
+        "ski.states(model, traces, layers=[2])",
+    ),
     (r" --device auto\b", ""),
     (r" --layers 8,16,24,-1\b", " --layers 1,2,-1"),
     (r" --first 80\b", " --first 8"),
