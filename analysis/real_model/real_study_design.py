@@ -25,7 +25,7 @@ DATA_SEED = 18
 EPOCHS = 4
 SETTINGS = (
     *("model=smollm2", "finder=given", "precision=bf16", "gradient_checkpointing=false", "max_length=384"),
-    *(f"epochs={EPOCHS}", f"auxiliary_epochs={0.4 * EPOCHS}", "batch_size=16", "micro_batch_size=16"),
+    *(f"epochs={EPOCHS}", f"auxiliary_epochs={0.4 * EPOCHS}", "batch_size=16", "micro_batch_size=8"),
     *("head_learning_rate=5e-3", "held_out=0.1", "log_every=1", "evaluate_every=null", "save_total_limit=1"),
 )
 """Of all arms, on ``train/sft.yaml``: auxiliary losses in the last 40 %, the safety head with a rate at which it

@@ -35,8 +35,8 @@ from analysis.tables import markdown
 from safekey_interp.models.model import Model
 
 _HELD_OUT = 0.1
-_ROWS, _SOME = 16, 8
-"""Traces of a training step, and requests of the other passes, that are measured."""
+_ROWS, _SOME = 8, 8
+"""Traces of a training pass, and requests of the other passes, that are measured."""
 
 
 class PassSeconds(NamedTuple):
@@ -90,7 +90,7 @@ def measured_passes(model: Model, study: Study) -> PassSeconds:
 
     passes()
     step()
-    trace = (seconds(passes) + seconds(step)) / _ROWS
+    trace = seconds(passes) / _ROWS + seconds(step) / 16
     return PassSeconds(
         trace,
         seconds(lambda: answered(model, batch)) / len(batch),
