@@ -227,4 +227,8 @@ def _read(kind: str, value: Any) -> Any:
         from safekey_interp.interventions.metric_registry import parse_metric
 
         return parse_metric(value)
+    if kind == "jacobian":
+        from safekey_interp.interventions.jacobian_transport import read_jacobian_lens
+
+        return read_jacobian_lens(value)
     return value

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.intervention_parts import FITTING, STAGED
 from safekey_interp.interventions.intervention_record import Intervention, load_function
+from safekey_interp.interventions.jacobian_transport import JacobianTransport, read_jacobian_lens
 from safekey_interp.interventions.metric_kinds import Metric
 from safekey_interp.interventions.metric_registry import parse_metrics
 from safekey_interp.interventions.option_record import Option
@@ -64,6 +66,8 @@ def complete_options(intervention: Intervention, model: Model, given: Mapping[st
     options = {name: value for name, value in options.items() if name not in unsaid}
     if (metric := options.get("metric")) is not None:
         options["metric"] = parse_metrics(metric)
+    if isinstance(options.get("jacobian"), str | Path):
+        options["jacobian"] = read_jacobian_lens(options["jacobian"])
     for option in _LAYERS:
         if option in options:
             options[option] = model.layer_numbers(options[option])
@@ -95,7 +99,7 @@ def split_options(intervention: Intervention, options: Mapping[str, Any]) -> tup
 
 def recorded(value: Any) -> Any:
     """Options as ``run.json`` has them; of directions and probes, where they read and a hash."""
-    if isinstance(value, Metric):
+    if isinstance(value, Metric | JacobianTransport):
         return recorded(value.record)
     if isinstance(value, Direction | Probe):
         place = {"layer": value.layer, "site": value.site, "position": value.position}

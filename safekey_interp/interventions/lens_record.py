@@ -28,15 +28,25 @@ INTERVENTION = Intervention(
             is_optional=True,
             plain_help="Spans whose tokens are read as they stand.",
         ),
+        Option(
+            "jacobian",
+            "Jacobian lens in place of the logit lens: a file, or a name of TransformerLens's registry.",
+            reads="jacobian",
+            is_optional=True,
+        ),
         parts.METRIC,
         parts.KEY_SENTENCES,
     ),
     measure="safekey_interp.interventions.logit_lens_scores:logit_lens",
     summarise="safekey_interp.interventions.logit_lens_scores:summarise_lens",
     prepare="safekey_interp.interventions.logit_lens_scores:prepare_lens",
-    changed=lambda _, effects: (
-        f"Nothing was changed: the residual stream after each of {effects['layer'].nunique()} layers was read as if no "
-        "layer came after it."
+    changed=lambda settings, effects: (
+        f"Nothing was changed: the residual stream after each of {effects['layer'].nunique()} layers was "
+        + (
+            "moved to the last layer by a Jacobian lens, and read there."
+            if settings.get("jacobian")
+            else "read as if no layer came after it."
+        )
     ),
     effect="The log-probability of a token of {metric} is",
     plain_effect="Read out, {metric} is",

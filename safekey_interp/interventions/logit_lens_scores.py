@@ -7,7 +7,8 @@ A state of the residual stream is read as if no layer came after it,
 with the model's own final norm, scale and bound, averaged over K's tokens, each read from the position before it. So
 the last layer is the model's own output. The same for the bank's sentences in K's place, whole, and for the tokens that
 only sentences of one kind begin with, at the last position before K; or for any span of the trace, and for any metric
-that is read from logits.
+that is read from logits. With a Jacobian lens, states are moved to the last layer before they are read
+(:mod:`~safekey_interp.interventions.jacobian_transport`).
 
 The control of K is the key sentence of another request in its place: what a layer says of any key sentence. Early
 layers need not write in the unembedding's basis: a low value there says that the lens sees nothing, not that nothing is
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,11 +50,13 @@ from safekey_interp.interventions.effect_metrics import (
 )
 from safekey_interp.interventions.effects import P_VALUES, TESTED, about_first, summarise_effects, with_units
 from safekey_interp.interventions.intervention_record import Prepared
+from safekey_interp.interventions.jacobian_transport import JacobianTransport, read_jacobian_lens
 from safekey_interp.interventions.lens_record import INTERVENTION
 from safekey_interp.interventions.metric_kinds import RecordScore
 from safekey_interp.interventions.metric_registry import MetricLike, parse_metrics
 from safekey_interp.interventions.variant_scores import Branch, score_variants
 from safekey_interp.measures.trace_tables import concatenate_tables
+from safekey_interp.models.layer_numbers import layer_numbers
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -71,6 +75,7 @@ def logit_lens(
     n_others: int = 3,
     positions: Sequence[str] | None = None,
     metric: MetricLike | Sequence[MetricLike] | None = None,
+    jacobian: JacobianTransport | str | Path | None = None,
     seed: int = 0, others: Sequence[Subject] | None = None, bank: KeySentences | None = None,
     finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     batch_size: BatchSize = "auto", backend: Backend = "hf", on_trace: Callable[[int], object] = lambda n: None,
@@ -81,10 +86,11 @@ def logit_lens(
         model: and ``metric``, ``bank``, ``seed`` … ``on_trace``: see :mod:`safekey_interp.interventions`. A ``probe``
             reads no logits and is refused.
         traces: with U and K, or with what else is read.
-        layers: layers to read; all when None.
+        layers: layers to read; all when None, of a Jacobian lens those that it has, and the last.
         positions: span expressions: the log-probability of the tokens there, as they stand. Short for the metric
             ``logprob(EXPR)``, of each.
         n_others: key sentences of other requests, put in each K's place as its control; other words than K's own.
+        jacobian: Jacobian lens in place of the logit lens: a file, or a name of TransformerLens's registry.
         others: traces that they are chosen from; the measured ones when None.
 
     Returns:
@@ -95,13 +101,16 @@ def logit_lens(
         ``control`` is ``none``, or ``other_requests`` for their key sentences.
 
     Raises:
-        InputError: no trace can be measured, or a layer is unknown.
+        InputError: no trace can be measured, a layer is unknown, or the Jacobian lens is of another model.
         ModelError: the model's states cannot be read as logits.
     """
     bank = bank_or_default(model, bank)
     readout = _readout(model, metric, positions, bank)
     INTERVENTION.check(n_others=n_others, seed=seed)
-    numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
+    numbers = layer_numbers(layers, model.n_layers)
+    if jacobian is not None:
+        jacobian = jacobian if isinstance(jacobian, JacobianTransport) else read_jacobian_lens(jacobian)
+        numbers = jacobian.layers(model, layers and numbers)
     reader = LogitReader(model)
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
     subjects, left_out = find_subjects(model, traces, readout, settings)
@@ -111,7 +120,7 @@ def logit_lens(
         for subject in subjects:
             controls = _controls(model, subject, pool, n_others, seed) if readout.has_key_sentence else []
             first_tokens = None if readout.is_chosen else own_tokens(subject, bank, first=True)
-            seen = _Seen(reader, [*subject.rows, *controls], first_tokens, len(subject.rows) - 1)
+            seen = _Seen(reader, jacobian, [*subject.rows, *controls], first_tokens, len(subject.rows) - 1)
 
             def edits_of(batch: Sequence[Branch], at: np.ndarray, seen: _Seen = seen) -> Mapping[Place, Edit]:
                 return {Place(layer, "resid_post"): seen.reading(layer, batch, int(at[0, 0])) for layer in numbers}
@@ -165,14 +174,20 @@ class _Seen:
     """What the layers say of the rows of one trace; filled while they run."""
 
     def __init__(
-        self, reader: LogitReader, rows: Sequence[Continuation], first_tokens: OwnTokens | None, decision_row: int
+        self,
+        reader: LogitReader,
+        jacobian: JacobianTransport | None,
+        rows: Sequence[Continuation],
+        first_tokens: OwnTokens | None,
+        decision_row: int,
     ) -> None:
         self.rows = rows
         self.logprobs: dict[int, np.ndarray] = {}
         """By layer, each row's mean log-probability, nats a token."""
         self.first: dict[int, np.ndarray] = {}
         """By layer, :data:`FIRST_TOKENS`; none where they are not asked for."""
-        self._reader, self._first_tokens, self._decision_row = reader, first_tokens, decision_row
+        self._reader, self._jacobian = reader, jacobian
+        self._first_tokens, self._decision_row = first_tokens, decision_row
 
     def reading(self, layer: int, batch: Sequence[Branch], begin: int) -> Edit:
         """An edit that changes nothing and reads the positions that predict each row's sentence."""
@@ -190,32 +205,37 @@ class _Seen:
                     for start, (number, row) in zip(starts, sentences, strict=True)
                 ]
                 ids = torch.cat([row.ids[row.start :] for _, row in sentences])
-                logprobs = self._logprobs(torch.cat(predicting), ids).split([row.n_tokens for _, row in sentences])
+                logprobs = self._logprobs(torch.cat(predicting), layer, ids).split(
+                    [row.n_tokens for _, row in sentences]
+                )
                 for (number, _), of_row in zip(sentences, logprobs, strict=True):
                     known[batch[number].row] = of_row.mean()
                 for (number, _), of_row in zip(sentences, predicting, strict=True):
                     if self._first_tokens is not None and batch[number].row == self._decision_row:
-                        self.first[layer] = self._first(of_row[:1], self._first_tokens)
+                        self.first[layer] = self._first(of_row[:1], layer, self._first_tokens)
             for number, row in enumerate(rows):
                 if row.reader is not None:
                     read = states[number, row.first_logit - begin : len(row.ids) - begin]
-                    known[batch[number].row] = float(row.reader.read(self._reader.logits(read)))
+                    known[batch[number].row] = float(row.reader.read(self._logits(read, layer)))
             return states
 
         return read
 
-    def _logprobs(self, states: Tensor, ids: Tensor) -> Tensor:
+    def _logits(self, states: Tensor, layer: int) -> Tensor:
+        return self._reader.logits(states if self._jacobian is None else self._jacobian.move(states, layer))
+
+    def _logprobs(self, states: Tensor, layer: int, ids: Tensor) -> Tensor:
         parts = []
         for part, targets in zip(states.split(_TOKENS_AT_ONCE), ids.split(_TOKENS_AT_ONCE), strict=True):
-            logprobs = self._reader.logits(part).log_softmax(-1)
+            logprobs = self._logits(part, layer).log_softmax(-1)
             parts.append(logprobs.gather(-1, rearrange(targets, "token -> token 1").to(logprobs.device))[:, 0])
         return torch.cat(parts).double().cpu()
 
-    def _first(self, state: Tensor, first_tokens: OwnTokens) -> np.ndarray:
+    def _first(self, state: Tensor, layer: int, first_tokens: OwnTokens) -> np.ndarray:
         safe, go_ahead = first_tokens
         if not safe or not go_ahead:
             return np.full(3, np.nan)
-        logprobs = self._reader.logits(state)[0].log_softmax(-1)
+        logprobs = self._logits(state, layer)[0].log_softmax(-1)
         by_kind = [float(logprobs[list(tokens)].logsumexp(-1)) for tokens in (safe, go_ahead)]
         return np.array([by_kind[0] - by_kind[1], *by_kind])
 

@@ -30,7 +30,7 @@ class Option:
     """The smallest number that it may be."""
     several: bool = False
     """Whether it takes a sequence."""
-    reads: Literal["", "layers", "key_sentences", "direction", "probe", "metric"] = ""
+    reads: Literal["", "layers", "key_sentences", "direction", "probe", "metric", "jacobian"] = ""
     """How the command makes the value from its text: numbers of layers or heads, or a file of this kind."""
     flag: str = ""
     """The command's option; ``--name`` when empty."""
