@@ -66,8 +66,8 @@ def complete_options(intervention: Intervention, model: Model, given: Mapping[st
     options = {name: value for name, value in options.items() if name not in unsaid}
     if (metric := options.get("metric")) is not None:
         options["metric"] = parse_metrics(metric)
-    if isinstance(options.get("jacobian"), str | Path):
-        options["jacobian"] = read_jacobian_lens(options["jacobian"])
+    if isinstance(jacobian := options.get("jacobian"), str | Path):
+        options["jacobian"] = read_jacobian_lens(jacobian)
     for option in _LAYERS:
         if option in options:
             options[option] = model.layer_numbers(options[option])
