@@ -104,6 +104,7 @@ def test_its_states_are_those_of_the_model() -> None:
     np.testing.assert_allclose(some.array, own.array[:, :1, [1, 3]], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_probes_of_states_read_before_are_those_of_the_model(tmp_path: Path) -> None:
     model, given = load("organism"), traces(80)
     options: Any = {"positions": POSITIONS, "n_permutations": 4}

@@ -61,6 +61,7 @@ def test_the_identity_is_the_logit_lens() -> None:
     assert set(some["layer"]) == {1, 3}
 
 
+@pytest.mark.slow
 def test_a_run_says_which_lens_it_was(lens: Any, tmp_path: Path) -> None:
     lens.save(str(tmp_path / "lens.pt"), dtype=torch.float32)
     words = ["intervene", "lens", "--jacobian", str(tmp_path / "lens.pt"), "--limit", "12", "--out"]
