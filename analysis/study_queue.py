@@ -14,10 +14,13 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from safekey_interp.errors import InputError
 from safekey_interp.runs.storage import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Named(Protocol):
@@ -114,6 +117,21 @@ def read_choice(file: Path, command: str) -> dict[str, Any]:
 def digest(value: Any) -> str:
     """SHA-256 of a value as JSON has it, keys in order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def result_hashes(record: Any, answers: pd.DataFrame) -> dict[str, str]:
+    """Hashes of what two runs of a cell must have in common.
+
+    Args:
+        record: of its folder.
+        answers: with responses and log-odds.
+    """
+    return {
+        "identity": digest(record["identity"]),
+        "weights": record["weights_sha256"],
+        "answers": digest(answers.to_dict("list")),
+        "mechanism": digest(record["mechanism"]),
+    }
 
 
 def as_read(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Sentences of the reasoning drawn anew: what each changes in the outcome, and K by what the model itself writes.
 
-    python -m analysis.organism.sentence_resampling [--models organism:sft organism:safekey] [--n 6] [--draws 32]
+    python -m analysis.organism.sentence_resampling [--models organism:sft organism:safekey] [--n 72] [--draws 32]
                                                     [--write]
 
 The model answers harmful requests on test pairs in test wrappers greedily. Of as many answers that comply as answers

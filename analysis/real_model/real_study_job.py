@@ -40,7 +40,7 @@ from analysis.real_model.real_study_design import (
 from analysis.real_model.real_study_prompts import PLAIN
 from analysis.real_model.real_study_traces import opened
 from analysis.smollm2.data import FIXED_KEY
-from analysis.study_queue import as_read, digest
+from analysis.study_queue import as_read, result_hashes
 from safekey_interp.data.trace import Trace
 from safekey_interp.generation.aha_score import measure_aha
 from safekey_interp.generation.local_engine import generate
@@ -127,9 +127,8 @@ def record_of(cell: Cell, study: Study) -> Record | None:
         return None
     where = study.out / "cells" / cell.name
     record: Any = read_json(where / "cell.json")
-    answers = pd.read_parquet(where / "answers.parquet").to_dict("list")
-    hashes = digest(record["identity"]), record["weights_sha256"], digest(answers), digest(record["mechanism"])
-    return Record(*cell, *hashes, record["seconds"])
+    hashes = result_hashes(record, pd.read_parquet(where / "answers.parquet"))
+    return Record(*cell, **hashes, seconds=record["seconds"])
 
 
 def run(cell: Cell, study: Study) -> None:

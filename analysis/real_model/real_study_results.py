@@ -76,17 +76,22 @@ def gather(study: Study, folder: Path = SHIPPED) -> Results:
         InputError: no pilot has chosen there.
     """
     chosen, known = study.chosen, known_records(study, folder)
+    own = {cell for cell in known if is_done(cell, study)}
+    shipped = read(folder) if len(own) < len(known) else None
     answers, mechanism = [], []
     for cell in known:
-        if is_done(cell, study):
+        if cell in own or shipped is None:
             answers.append(_answers(cell, study))
             mechanism.append(_measured(cell, study))
         else:
-            shipped = read(folder)
-            for tables, table in ((answers, shipped.answers), (mechanism, shipped.mechanism)):
-                tables.append(table[[Cell(*row) == cell for row in table[list(Cell._fields)].to_numpy()]])
+            answers.append(_of_cell(cell, shipped.answers))
+            mechanism.append(_of_cell(cell, shipped.mechanism))
     joined = [pd.concat(tables, ignore_index=True) if tables else pd.DataFrame() for tables in (answers, mechanism)]
     return Results(counted(joined[0]), joined[1], chosen, tuple(known.values()))
+
+
+def _of_cell(cell: Cell, table: Table) -> Table:
+    return table[(table[list(Cell._fields)] == list(cell)).all(axis=1)]
 
 
 def _answers(cell: Cell, study: Study) -> Table:

@@ -28,7 +28,7 @@ from analysis.replication.toy_study_design import (
 )
 from analysis.replication.toy_study_measures import answered, log_odds, mechanism
 from analysis.replication.toy_study_requests import read_alike, requests
-from analysis.study_queue import as_read, digest
+from analysis.study_queue import as_read, digest, result_hashes
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism.finetuning import finetuning_examples
 from safekey_interp.models.organism.language import Language
@@ -126,16 +126,8 @@ def record_of(cell: Cell, folder: Path) -> Record | None:
         return None
     where = folder / "cells" / cell.name
     record: Any = read_json(where / "cell.json")
-    answers = pd.read_parquet(where / "requests.parquet").to_dict("list")
-    return Record(
-        *cell,
-        digest(record["identity"]),
-        record["base_sha256"],
-        record["weights_sha256"],
-        digest(answers),
-        digest(record["mechanism"]),
-        record["seconds"],
-    )
+    hashes = result_hashes(record, pd.read_parquet(where / "requests.parquet"))
+    return Record(*cell, base_weights=record["base_sha256"], **hashes, seconds=record["seconds"])
 
 
 def is_done(cell: Cell, folder: Path) -> bool:

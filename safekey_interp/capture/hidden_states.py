@@ -80,21 +80,30 @@ class StatesOfArray:
     """States that were read before, as a :class:`~safekey_interp.capture.state_array.StateArray`."""
 
     def __init__(
-        self, array: StateArray, layers: Sequence[int] | None = None, positions: Sequence[str] | None = None
+        self,
+        array: StateArray,
+        trace_ids: Sequence[str],
+        layers: Sequence[int] | None = None,
+        positions: Sequence[str] | None = None,
     ) -> None:
-        """Take some of its layers and positions, or all, with all of its components.
+        """Take some of its traces, layers and positions (all of these two when None), with all of its components.
 
         Raises:
             InputError: it lacks one.
         """
-        self.trace_ids, self.words = array.trace_ids, array.words
+        row_of = {name: row for row, name in enumerate(array.trace_ids)}
+        if missing := [name for name in trace_ids if name not in row_of]:
+            raise InputError(f"states: none of trace {missing[0]}, expected those of all {len(trace_ids)} traces")
+        self.trace_ids = tuple(trace_ids)
+        self._rows = [row_of[name] for name in trace_ids]
+        self.words = {name: [texts[row] for row in self._rows] for name, texts in array.words.items()}
         self.positions = array.positions if positions is None else tuple(positions)
         self._position = {name: array.positions.index(name) for name in self.positions}
         if missing := [layer for layer in layers or () if layer not in array.layers]:
             raise InputError(f"layers: got {missing[0]}, expected some of {list(array.layers)}, whose states are there")
         chosen = [(at, layer) for at, layer in enumerate(array.layers) if layers is None or layer in layers]
-        # A component that a layer lacks is NaN in all traces.
-        there: Any = np.isfinite(array.array).any((0, 1, 4))
+        # A component that a layer lacks is NaN in all traces; one number of each state tells.
+        there: Any = np.isfinite(array.array[..., 0]).any((0, 1))
         self._at = [(at, c) for at, _ in chosen for c in range(len(array.components)) if there[at, c]]
         self.layers = tuple(Place(array.layers[at], array.components[c]) for at, c in self._at)
         self._array = array.array
@@ -102,7 +111,7 @@ class StatesOfArray:
     def matrix(self, layer_index: int, position: str) -> Float32[np.ndarray, "n d_model"]:
         """As :meth:`States.matrix`."""
         layer, component = self._at[layer_index]
-        return np.array(self._array[:, self._position[position], layer, component])
+        return self._array[:, self._position[position], layer, component][self._rows]
 
 
 def state_key(layer_index: int, position: str) -> str:

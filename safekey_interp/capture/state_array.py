@@ -8,7 +8,7 @@ import math
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,19 +61,6 @@ class StateArray:
     def trace_ids(self) -> tuple[str, ...]:
         """Of the first axis."""
         return tuple(self.index["trace_id"])
-
-    def of(self, trace_ids: Sequence[str]) -> StateArray:
-        """The states of some traces, in this order.
-
-        Raises:
-            InputError: one of them is not there.
-        """
-        at = {name: row for row, name in enumerate(self.trace_ids)}
-        if missing := [name for name in trace_ids if name not in at]:
-            raise InputError(f"states: none of trace {missing[0]}, expected those of all {len(trace_ids)} traces")
-        rows = [at[name] for name in trace_ids]
-        words = {name: [texts[row] for row in rows] for name, texts in self.words.items()}
-        return replace(self, array=self.array[rows], index=self.index.iloc[rows].reset_index(drop=True), words=words)
 
     def to_xarray(self) -> Any:
         """An ``xarray.DataArray`` with dimensions trace, position, layer, component and d_model (d_head of z).

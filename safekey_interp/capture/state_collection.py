@@ -116,5 +116,4 @@ def states_read_before(
             raise InputError(f"positions: got {name!r}, expected some of {', '.join(array.positions)}, which were read")
     found = [(t, s) for t, s in segmented(traces, settings) if t.trace_id not in array.left_out]
     kept, segmentations = [trace for trace, _ in found], [segmentation for _, segmentation in found]
-    wanted = array.of([trace.trace_id for trace in kept])
-    return StatesOfArray(wanted, layers, positions), kept, segmentations
+    return StatesOfArray(array, [trace.trace_id for trace in kept], layers, positions), kept, segmentations

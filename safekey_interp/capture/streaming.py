@@ -25,7 +25,6 @@ from safekey_interp.data.span_checks import with_known_spans
 from safekey_interp.data.span_expressions import NumberedSpan, span_references
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
-from safekey_interp.models.chat_template import Rendering
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
@@ -49,15 +48,8 @@ def fixed_size(batch_size: BatchSize) -> int | None:
 class Encoder(Protocol):
     """A model, or what encodes traces for one."""
 
-    def encode(
-        self,
-        trace: Trace,
-        segmentation: Segmentation | None = None,
-        *,
-        max_length: int | None = None,
-        rendering: Rendering = "chat",
-        reads: Iterable[str] = (),
-    ) -> Encoding:
+    @property
+    def encode(self) -> Callable[..., Encoding]:
         """As :meth:`safekey_interp.models.model.Model.encode`."""
         ...
 

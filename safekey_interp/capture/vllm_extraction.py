@@ -16,7 +16,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,11 +27,11 @@ from safekey_interp.capture.places import Place
 from safekey_interp.capture.state_array import RowFile, StateArray, WordsRead, about_trace
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.capture.streaming import Entry, in_chunks, prepare
-from safekey_interp.errors import InputError, ModelError, NothingMeasured, first_line, install_hint
-from safekey_interp.models.chat_template import Rendering
+from safekey_interp.errors import InputError, ModelError, NothingMeasured, first_line
 from safekey_interp.models.checkpoints import check_revision, resolve
 from safekey_interp.models.encoding import Encoding, check_length, encode
 from safekey_interp.models.layer_numbers import layer_numbers
+from safekey_interp.models.vllm_loading import import_vllm, start_vllm
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -85,8 +84,7 @@ def vllm_states(
             parsed, or that no trace has; a batch size below 1.
         ModelError: vLLM cannot load the model, or does not hand over the states of a trace's tokens.
     """
-    if find_spec("vllm") is None:
-        raise InputError(f"no package vllm, which runs the model; {install_hint('vllm')} on Linux")
+    vllm = import_vllm()
     if batch_size < 1:
         raise InputError(f"batch_size: got {batch_size}, expected at least 1")
     wanted = expressions(positions, "positions")
@@ -99,18 +97,9 @@ def vllm_states(
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
     about, left_out = [], {}
     with tempfile.TemporaryDirectory(prefix="safekey-vllm-") as folder:
-        engine = _Engine(
-            spec,
-            {
-                "model": checkpoint.location,
-                "revision": revision,
-                "tokenizer_revision": revision,
-                "dtype": dtype or "auto",
-                "trust_remote_code": trust_remote_code,
-                **_handing_over(numbers, folder),
-                **options,
-            },
-        )
+        how: Any = {"revision": revision, "dtype": dtype, "trust_remote_code": trust_remote_code}
+        llm = start_vllm(checkpoint, **how, **_handing_over(numbers, folder), **options)
+        engine = _Engine(spec, llm, vllm.SamplingParams(temperature=0.0, max_tokens=1, detokenize=False))
         rows, words = RowFile(), WordsRead(wanted)
         for batch in in_chunks(prepare(engine, traces, settings, request), batch_size):
             open_ones = [entry for entry in batch if entry.left_out is None]
@@ -147,28 +136,17 @@ class _Read(NamedTuple):
 class _Engine:
     """vLLM, set up to hand over states."""
 
-    def __init__(self, spec: str, options: dict[str, Any]) -> None:
-        self._spec, self._vllm = spec, import_module("vllm")
-        try:
-            self._llm: Any = self._vllm.LLM(**options)
-        except Exception as error:
-            raise ModelError(f"model {spec}: vLLM cannot load it: {first_line(error)}") from error
-        self._tokenizer: Any = self._llm.get_tokenizer()
+    def __init__(self, spec: str, llm: Any, params: Any) -> None:
+        self._spec, self._llm, self._params = spec, llm, params
+        self._tokenizer: Any = llm.get_tokenizer()
         # It writes a token behind what it reads.
-        self._most = self._llm.model_config.max_model_len - 1
+        self._most = llm.model_config.max_model_len - 1
 
     def encode(
-        self,
-        trace: Trace,
-        segmentation: Segmentation | None = None,
-        *,
-        max_length: int | None = None,
-        rendering: Rendering = "chat",
-        reads: Iterable[str] = (),
+        self, trace: Trace, segmentation: Segmentation, *, max_length: int | None = None, **how: Any
     ) -> Encoding:
         """As :meth:`safekey_interp.models.model.Model.encode`."""
-        assert segmentation is not None
-        encoding = encode(self._tokenizer, trace, segmentation, rendering=rendering, reads=reads)
+        encoding = encode(self._tokenizer, trace, segmentation, **how)
         check_length(encoding, max_length=max_length, max_positions=self._most)
         return encoding
 
@@ -177,8 +155,7 @@ class _Engine:
         asked = [_ids(entry) for entry in entries]
         if not asked:
             return
-        params = self._vllm.SamplingParams(temperature=0.0, max_tokens=1, detokenize=False)
-        outputs = self._llm.generate([{"prompt_token_ids": ids} for ids in asked], params, use_tqdm=False)
+        outputs = self._llm.generate([{"prompt_token_ids": ids} for ids in asked], self._params, use_tqdm=False)
         for entry, ids, output in zip(entries, asked, outputs, strict=True):
             where = (output.kv_transfer_params or {}).get("hidden_states_path")
             if where is None:

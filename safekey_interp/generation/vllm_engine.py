@@ -7,16 +7,15 @@ decoded here, too. Each request has a seed of its own, but vLLM's arithmetic dep
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
-from safekey_interp.errors import InputError, ModelError, first_line, install_hint
+from safekey_interp.errors import InputError, ModelError
 from safekey_interp.generation.requests import Generated, Request, check_different, check_unedited
 from safekey_interp.generation.sampling import Sampling, stream_seed
 from safekey_interp.generation.tokens import PromptTokens, check_room, generated_from, prompt_tokens, usual_limit
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.models.checkpoints import check_revision, resolve
+from safekey_interp.models.vllm_loading import import_vllm, start_vllm
 from safekey_interp.runs.manifest import version_of
 
 
@@ -49,27 +48,17 @@ class VllmEngine:
             InputError: the package vllm is missing, or a batch size below 1.
             ModelError: vLLM cannot load the model.
         """
-        if find_spec("vllm") is None:
-            raise InputError(f"no package vllm, which runs the model; {install_hint('vllm')} on Linux")
+        self._vllm = import_vllm()
         if batch_size < 1:
             raise InputError(f"batch_size: got {batch_size}, expected at least 1")
         check_revision(spec, revision)
-        self._vllm: Any = import_module("vllm")
         checkpoint = resolve(spec)
         self.spec, self.revision, self.dtype = checkpoint.spec, revision, dtype
         self.batch_size = batch_size
         self._options = options
-        try:
-            self._llm: Any = self._vllm.LLM(
-                model=checkpoint.location,
-                revision=revision,
-                tokenizer_revision=revision,
-                dtype=dtype or "auto",
-                trust_remote_code=trust_remote_code,
-                **options,
-            )
-        except Exception as error:
-            raise ModelError(f"model {spec}: vLLM cannot load it: {first_line(error)}") from error
+        self._llm = start_vllm(
+            checkpoint, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, **options
+        )
         self.tokenizer: Any = self._llm.get_tokenizer()
         """The model's tokenizer."""
         self.max_positions: int | None = self._llm.model_config.max_model_len

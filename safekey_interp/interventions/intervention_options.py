@@ -6,7 +6,6 @@ import hashlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +65,7 @@ def complete_options(intervention: Intervention, model: Model, given: Mapping[st
     options = {name: value for name, value in options.items() if name not in unsaid}
     if (metric := options.get("metric")) is not None:
         options["metric"] = parse_metrics(metric)
-    if isinstance(jacobian := options.get("jacobian"), str | Path):
+    if (jacobian := options.get("jacobian")) is not None:
         options["jacobian"] = read_jacobian_lens(jacobian)
     for option in _LAYERS:
         if option in options:

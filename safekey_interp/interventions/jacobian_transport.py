@@ -14,8 +14,9 @@ TransformerLens (``transformer_lens.tools.analysis.JacobianLens``, from 4.3 on):
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtyping import Float
@@ -32,7 +33,7 @@ class JacobianTransport(NamedTuple):
 
     name: str
     """File or name that it was read from."""
-    matrices: Mapping[int, Float[Tensor, "d_model d_model"]]
+    matrices: dict[int, Float[Tensor, "d_model d_model"]]
     """J_l by layer, float32."""
     fitted_for: str | None
     """Name of the model, where the file has it."""
@@ -42,7 +43,7 @@ class JacobianTransport(NamedTuple):
         """As ``run.json`` has it."""
         digest = hashlib.sha256()
         for layer in sorted(self.matrices):
-            digest.update(f"{layer}".encode() + self.matrices[layer].contiguous().numpy().tobytes())
+            digest.update(f"{layer}".encode() + self.matrices[layer].cpu().contiguous().numpy().tobytes())
         return {"name": self.name, "fitted_for": self.fitted_for, "sha256": digest.hexdigest()}
 
     def layers(self, model: Model, layers: Sequence[int] | None) -> tuple[int, ...]:
@@ -69,26 +70,33 @@ class JacobianTransport(NamedTuple):
         matrix = self.matrices.get(layer)
         if matrix is None:
             return states
-        return (states.float() @ matrix.to(states.device).T).to(states.dtype)
+        if matrix.device != states.device:
+            # It stays where it is used: a copy to a GPU for each batch would take longer than the product.
+            matrix = self.matrices[layer] = matrix.to(states.device)
+        return (states.float() @ matrix.T).to(states.dtype)
 
 
-def read_jacobian_lens(source: str | Path) -> JacobianTransport:
+def read_jacobian_lens(source: JacobianTransport | str | Path) -> JacobianTransport:
     """Read a lens by TransformerLens, which loads tensors and no code.
 
     Args:
         source: a ``.pt`` file, the folder of a ``lens.pt``, or a name of its registry (``gemma-2-2b``), which comes
-            from the hub.
+            from the hub; a lens that was read is returned as it is.
 
     Raises:
         InputError: there is none.
     """
+    if isinstance(source, JacobianTransport):
+        return source
     from transformer_lens.tools.analysis import JacobianLens
 
     try:
         lens: Any = JacobianLens.from_pretrained(str(source))
     except Exception as error:
+        # torch's own line advises to run what the file holds.
+        why = "not tensors alone" if isinstance(error, UnpicklingError) else first_line(error)
         raise InputError(
-            f"jacobian {source}: cannot be read ({first_line(error)}); expected a file of TransformerLens's "
+            f"jacobian {source}: cannot be read ({why}); expected a file of TransformerLens's "
             "JacobianLens.save, or a name of its registry"
         ) from None
     return transport_of(lens, str(source))

@@ -109,7 +109,7 @@ def logit_lens(
     INTERVENTION.check(n_others=n_others, seed=seed)
     numbers = layer_numbers(layers, model.n_layers)
     if jacobian is not None:
-        jacobian = jacobian if isinstance(jacobian, JacobianTransport) else read_jacobian_lens(jacobian)
+        jacobian = read_jacobian_lens(jacobian)
         numbers = jacobian.layers(model, layers and numbers)
     reader = LogitReader(model)
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)

@@ -20,7 +20,7 @@ import safekey_interp as ski
 from safekey_interp.capture import vllm_extraction as module
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, ModelError, NothingMeasured, install_hint
-from safekey_interp.models import organism
+from safekey_interp.models import organism, vllm_loading
 from safekey_interp.models.model import load
 
 POSITIONS = ["decision", "understanding", "first(key_sentence)"]
@@ -165,6 +165,6 @@ def test_what_cannot_run_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) ->
             ski.vllm_states("organism", traces(1), **options)
     with pytest.raises(NothingMeasured, match=r"no trace whose states can be read; trace .* past 9 tokens"):
         ski.vllm_states("organism", traces(1), max_model_len=10)
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(vllm_loading, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=re.escape(f"no package vllm, which runs the model; {install_hint('vllm')}")):
         ski.vllm_states("organism", traces(1))
