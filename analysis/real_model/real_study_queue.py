@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import statistics
 import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -35,8 +36,8 @@ from analysis.tables import markdown
 from safekey_interp.models.model import Model
 
 _HELD_OUT = 0.1
-_ROWS, _SOME = 8, 8
-"""Traces of a training pass, and requests of the other passes, that are measured."""
+_ROWS, _SOME, _TIMES = 8, 8, 4
+"""Traces of a training pass, requests of the other passes, and training passes of either precision, interleaved."""
 
 
 class PassSeconds(NamedTuple):
@@ -50,6 +51,8 @@ class PassSeconds(NamedTuple):
     """A request behind which the bank is scored."""
     reading: float
     """A trace whose attention and states are read."""
+    half: float
+    """Time of a training pass with matrix products in bfloat16, as a share of that in float32."""
 
     def cell(self, study: Study) -> dict[str, float]:
         """Minutes of each part of a cell on one core."""
@@ -65,13 +68,14 @@ class PassSeconds(NamedTuple):
 
 
 def measured_passes(model: Model, study: Study) -> PassSeconds:
-    """Measure them on traces and requests of the study; under a minute."""
+    """Measure them on traces and requests of the study; a few minutes."""
     import torch
 
     wrapped = [trace for trace in study.prompts.tests if trace.source == "wrapped"]
     asked, batch = wrapped[:_SOME], wrapped[:AT_ONCE]
     rows = random.Random(0).sample(study.traces(GRID[0]), _ROWS)
-    encoded = model.tokenizer([f"{t.prompt}{t.response}" for t in rows], padding=True, return_tensors="pt")
+    tokens = [model.encode(trace).input_ids for trace in rows]
+    encoded = model.tokenizer.pad({"input_ids": tokens}, return_tensors="pt")
     optimizer = torch.optim.AdamW(model.hf.parameters(), lr=1e-9)
 
     def seconds(do: object) -> float:
@@ -79,8 +83,8 @@ def measured_passes(model: Model, study: Study) -> PassSeconds:
         do()  # type: ignore[operator]
         return time.process_time() - begin
 
-    def passes() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+    def passes(half: bool = True) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
             loss = model.hf(**encoded, labels=encoded["input_ids"]).loss
         loss.backward()
 
@@ -90,18 +94,21 @@ def measured_passes(model: Model, study: Study) -> PassSeconds:
 
     passes()
     step()
-    trace = seconds(passes) / _ROWS + seconds(step) / 16
+    halves, wholes = zip(*((seconds(passes), seconds(lambda: passes(half=False))) for _ in range(_TIMES)), strict=True)
+    trace = statistics.median(halves) / _ROWS + seconds(step) / 16
     return PassSeconds(
         trace,
         seconds(lambda: answered(model, batch)) / len(batch),
         seconds(lambda: log_odds(model, asked)) / len(asked),
         seconds(lambda: attention(model, [opened(trace, FIXED_KEY) for trace in asked])) / len(asked),
+        statistics.median(half / whole for half, whole in zip(halves, wholes, strict=True)),
     )
 
 
 def cost(study: Study) -> str:
     """What the design costs on this machine, as Markdown: measured passes times their number."""
-    parts = measured_passes(study.base(), study).cell(study)
+    measured = measured_passes(study.base(), study)
+    parts = measured.cell(study)
     n, whole = len(cells()), sum(parts.values())
     table = pd.DataFrame([{"part": name, "minutes of a core": f"{value:.1f}"} for name, value in parts.items()])
     pilot = (parts["training"] + parts["answers"] * len(study.prompts.development) / len(study.prompts.tests)) / 60
@@ -109,7 +116,7 @@ def cost(study: Study) -> str:
         f"A cell: {whole:.0f} minutes of a core; {n} cells: {n * whole / 60:.1f} hours of a core, half of it on two. "
         f"A setting of the pilot: {pilot:.1f} hours of a core; at least one, at most {len(GRID)}, and three or four "
         f"runs more for the control's dose. An answer is taken to have {ANSWER_LIMIT} tokens; auxiliary losses add "
-        "about a tenth."
+        f"about a tenth. A training pass in bfloat16 takes {measured.half:.2f} of float32's time (median of {_TIMES})."
     )
     return f"{markdown(table)}\n\n{said}"
 
