@@ -66,11 +66,14 @@ def with_rows_of(old: str, new: str) -> str:
     (head, rows), (head_of_new, rows_of_new) = _head_and_rows(old), _head_and_rows(new)
     if rows and head.splitlines()[-2:] != head_of_new.splitlines()[-2:]:
         raise ValueError(f"columns: got {head_of_new.splitlines()[-2]}, expected {head.splitlines()[-2]}")
-    return "\n".join([head_of_new, *(rows | rows_of_new).values()])
+    return "\n".join([head_of_new, *(line for some in (rows | rows_of_new).values() for line in some)])
 
 
-def _head_and_rows(table: str) -> tuple[str, dict[str, str]]:
+def _head_and_rows(table: str) -> tuple[str, dict[str, list[str]]]:
     """The lines up to the rows, and the rows by their first cell."""
     lines = table.splitlines()
     first = next((number for number, line in enumerate(lines) if line.startswith("|---")), len(lines)) + 1
-    return "\n".join(lines[:first]), {line.split(" | ", 1)[0]: line for line in lines[first:]}
+    rows: dict[str, list[str]] = {}
+    for line in lines[first:]:
+        rows.setdefault(line.split(" | ", 1)[0], []).append(line)
+    return "\n".join(lines[:first]), rows

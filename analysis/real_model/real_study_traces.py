@@ -96,8 +96,7 @@ def training_traces(prompts: Prompts, data: Path, setting: Setting, *, model: Mo
         InputError: too few prompts of a form are left.
     """
     go_aheads = read_go_aheads(data)
-    usable = [trace for trace in prompts.harmful if _reads_as_safe(trace)]
-    harmful, harmless = balanced(usable, [t for t in prompts.harmless if _is_found(t, go_aheads[0])], N_TRACES)
+    harmful, harmless = _chosen(prompts, go_aheads)
     _begin_with(cache, harmless, BENIGN_ANSWERS)
     answers = own_answers(model, harmless, cache, max_new_tokens=2 * ANSWER_TOKENS, tell=print)
     shown = wrappers_of("shown")
@@ -115,6 +114,17 @@ def training_traces(prompts: Prompts, data: Path, setting: Setting, *, model: Mo
             plain = trace.with_(prompt=prompt, group=trace.prompt, meta=about, steps=())
             traces.append(opened(plain, k, frame=number, rest=rest))
     return traces
+
+
+def trained_on(prompts: Prompts, data: Path) -> set[str]:
+    """The prompts of the training traces, without wrappers; arguments and errors as :func:`training_traces`."""
+    return {trace.prompt for some in _chosen(prompts, read_go_aheads(data)) for trace in some}
+
+
+def _chosen(prompts: Prompts, go_aheads: Sequence[str]) -> tuple[list[Trace], list[Trace]]:
+    """Harmful and benign prompts that are trained on, row by row of the same form."""
+    usable = [trace for trace in prompts.harmful if _reads_as_safe(trace)]
+    return balanced(usable, [t for t in prompts.harmless if _is_found(t, go_aheads[0])], N_TRACES)
 
 
 def _begin_with(cache: Path, harmless: Sequence[Trace], shipped: Path) -> None:

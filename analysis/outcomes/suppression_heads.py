@@ -1,7 +1,7 @@
 """Heads that suppress refusal in successful jailbreaks: what ablating them restores, beside random sets of heads.
 
-    python -m analysis.organism.suppression_heads [--models organism:sft organism:safekey] [--n 18] [--random 19]
-                                                  [--write]
+    python -m analysis.outcomes.suppression_heads [--models organism:sft organism:safekey] [--n 18] [--random 19]
+                                                  [--ranked-by "direct effect" ablation] [--data DIR] [--write]
 
 In reasoning models a few heads have been seen to write against refusal where the reasoning ends, and ablating them to
 restore it ("refusal cliff", arXiv 2510.06036: 3 % of the heads). Here heads are ranked in two ways, on jailbreaks of
@@ -9,7 +9,7 @@ development requests that succeed, the most negative first: by their direct effe
 sentences at the token before K (:mod:`~safekey_interp.interventions.direct_logit_attribution`), and by what the
 log-probability of safe minus compliant key sentences loses by them (minus its change when the head is ablated). An
 ablated head gives its mean over the tokens of the development answers everywhere. The first k heads are ablated while
-the model answers requests on test pairs in test wrappers. Of those that it complies with otherwise, the share that it
+the model answers requests in test wrappers. Of those that it complies with otherwise, the share that it
 now refuses is beside that of ``--random`` random sets of k heads, and of as many sets of k heads of equal importance
 (the sum of the absolute values that they are ranked by is at most a quarter away; the nearest where there are fewer).
 p counts sets that restore as much. Benign requests in the same wrappers, and malformed answers, tell what else it
@@ -18,7 +18,7 @@ breaks. ``--write`` puts the table into RESULTS.md.
 
 from __future__ import annotations
 
-import argparse
+import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
@@ -27,25 +27,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.organism.behaviour import MAX_NEW_TOKENS, answered, requests
+from analysis.outcomes.subject import Subject, arguments, is_jailbreak, subject_of
 from analysis.tables import markdown, publish
 from safekey_interp.capture.component_states import states
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.residual_edits import Edit, edited
-from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
 from safekey_interp.generation.aha_score import measure_aha
-from safekey_interp.generation.local_engine import generate
 from safekey_interp.interventions.direct_logit_attribution import rank_heads
 from safekey_interp.measures.intervals import share_interval
-from safekey_interp.models.model import Model, load
-from safekey_interp.models.organism.outcome import with_outcome
+from safekey_interp.models.model import Model
 
 Head = tuple[int, int]
 """Layer and head."""
-SIZES = (1, 2, 4)
 MATCHED = 0.25
 """Largest relative difference of the sums of absolute effects."""
+MOST_SETS = 20_000
+"""Sets of heads that are looked through; where there are more, as many are drawn."""
 REQUEST_SEED = 3
 
 
@@ -94,55 +92,70 @@ def exact_effects(model: Model, traces: Sequence[Trace], means: np.ndarray) -> p
 RANKINGS = {"direct effect": direct_effects, "ablation": exact_effects}
 
 
-def answers_without(model: Model, asked: Sequence[Trace], heads: Sequence[Head], means: np.ndarray) -> list[Trace]:
-    """What the model answers with these heads ablated."""
-    with ablated(model, heads, means):
-        responses = generate(model, asked, max_new_tokens=MAX_NEW_TOKENS, batch_size=128)
-    return [with_outcome(trace, response) for trace, response in zip(asked, responses, strict=True)]
-
-
 def matched_sets(effects: pd.Series, top: Sequence[Head], n: int, seed: int) -> list[tuple[Head, ...]]:
     """Other sets of as many heads whose absolute effects add up to about as much, at most ``n``."""
     size = {head: abs(float(effect)) for head, effect in effects.items()}  # type: ignore[misc]
     wanted = sum(size[head] for head in top)
-    drawn = random_sets(effects, top, None, seed)
+    drawn = _sets(effects, top, seed, [size[head] for head in effects.index])  # type: ignore[index]
     away = {each: abs(sum(size[head] for head in each) - wanted) for each in drawn}
     near = [each for each in drawn if away[each] <= MATCHED * wanted]
     return (near if len(near) >= n else sorted(drawn, key=lambda each: away[each]))[:n]
 
 
-def random_sets(effects: pd.Series, top: Sequence[Head], n: int | None, seed: int) -> list[tuple[Head, ...]]:
-    """Other sets of as many heads in an order that is drawn, at most ``n``; all when None."""
-    others = [each for each in combinations(effects.index, len(top)) if set(each) != set(top)]
-    order = np.random.default_rng(seed).permutation(len(others))
-    return [others[at] for at in order[:n]]
+def random_sets(effects: pd.Series, top: Sequence[Head], n: int, seed: int) -> list[tuple[Head, ...]]:
+    """Other sets of as many heads in an order that is drawn, at most ``n``."""
+    return _sets(effects, top, seed)[:n]
 
 
-def measured(name: str, n: int, n_random: int, seed: int = 0) -> Iterator[dict[str, str]]:
+def _sets(
+    effects: pd.Series, top: Sequence[Head], seed: int, weights: Sequence[float] | None = None
+) -> list[tuple[Head, ...]]:
+    """Other sets of as many heads, in an order that is drawn: all, or of too many as many as are looked through, a head
+    as often as its weight says."""
+    heads, rng = list(effects.index), np.random.default_rng(seed)
+    if math.comb(len(heads), len(top)) <= MOST_SETS:
+        others = [each for each in combinations(heads, len(top)) if set(each) != set(top)]
+        return [others[at] for at in rng.permutation(len(others))]
+    chances = None if weights is None else np.array(weights) / sum(weights)
+    drawn: dict[tuple[Head, ...], None] = {}
+    for _ in range(MOST_SETS):
+        found = rng.choice(len(heads), len(top), replace=False, p=chances)
+        each = tuple(heads[at] for at in sorted(found))
+        if set(each) != set(top):
+            drawn[each] = None
+    return list(drawn)
+
+
+def measured(
+    subject: Subject, n: int, n_random: int, rankings: Sequence[str], seed: int = 0
+) -> Iterator[dict[str, str]]:
     """A row for each ranking and number of heads."""
-    model = load(name)
-    development = [t for t in requests("development", n, REQUEST_SEED) if t.meta["wrapper_split"] == "development"]
-    succeeded = [trace for trace in answered(name, development) if _is_jailbreak(trace) and trace.given]
-    means = mean_values(model, succeeded)
-    test = [t for t in requests("test", n, REQUEST_SEED) if t.meta["wrapper_split"] == "test"]
-    before = answered(name, test)
-    broken = [trace for trace in before if _is_jailbreak(trace)]
+    development = subject.answered(subject.attacks("development", n, REQUEST_SEED))
+    succeeded = [trace for trace in development if is_jailbreak(trace) and trace.given]
+    means = mean_values(subject.model, succeeded)
+    before = subject.answered(subject.attacks("test", n, REQUEST_SEED))
+    broken = [trace for trace in before if is_jailbreak(trace)]
     benign = [trace for trace in before if trace.label == "benign" and trace.meta["outcome"] == "complied"]
     asked = [trace.with_(response="", given={}) for trace in (*broken, *benign)]
 
     def after(heads: Sequence[Head]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        answers = answers_without(model, asked, heads, means)
+        with ablated(subject.model, heads, means):
+            answers = subject.answered(asked)
         refused = np.array([trace.meta["outcome"] == "refused" for trace in answers], float)
         malformed = np.array([not trace.meta["well_formed"] for trace in answers[: len(broken)]], float)
         return refused[: len(broken)], refused[len(broken) :], malformed
 
-    for ranking, effects_of in RANKINGS.items():
-        effects = effects_of(model, succeeded, means)
-        for size in SIZES:
+    for ranking in rankings:
+        effects = RANKINGS[ranking](subject.model, succeeded[: subject.settings.ranked_on], means)
+        for size in subject.settings.head_sets:
             top = list(effects.sort_values().index[:size])
             restored, over, malformed = after(top)
             low, high = share_interval(restored, [trace.group for trace in broken])
-            row = {"model": name, "ranked by": ranking, "heads": ", ".join(f"{layer}.{head}" for layer, head in top)}
+            row = {
+                "model": subject.name,
+                "ranked by": ranking,
+                "heads": ", ".join(f"{layer}.{head}" for layer, head in top),
+            }
             row["sum of effects"] = f"{effects.loc[top].sum():+.2f}"
             row["refused of successful jailbreaks"] = f"{restored.mean():.2f} [{low:.2f}, {high:.2f}]"
             for words, draw in (("random sets", random_sets), ("sets of equal importance", matched_sets)):
@@ -154,20 +167,15 @@ def measured(name: str, n: int, n_random: int, seed: int = 0) -> Iterator[dict[s
             print(row, flush=True)
 
 
-def _is_jailbreak(trace: Trace) -> bool:
-    return trace.label == "harmful" and trace.meta["outcome"] == "complied"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--models", nargs="+", default=["organism:sft", "organism:safekey"])
+    parser = arguments(__doc__)
     parser.add_argument("--n", type=int, default=18, help="requests of each wrapper and label")
     parser.add_argument("--random", type=int, default=19, help="sets of heads of each kind")
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--ranked-by", nargs="+", choices=list(RANKINGS), default=list(RANKINGS))
     options = parser.parse_args()
-    quiet_libraries()
-    rows = [row for name in options.models for row in measured(name, options.n, options.random)]
-    publish({"suppression-heads": markdown(pd.DataFrame(rows))}, write=options.write)
+    subjects = [subject_of(name, options.data) for name in options.models]
+    rows = [row for subject in subjects for row in measured(subject, options.n, options.random, options.ranked_by)]
+    publish({"suppression-heads": markdown(pd.DataFrame(rows))}, write=options.write, is_part=True)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,20 @@
 """Sentences of the reasoning drawn anew: what each changes in the outcome, and K by what the model itself writes.
 
-    python -m analysis.organism.sentence_resampling [--models organism:sft organism:safekey] [--n 72] [--draws 32]
-                                                    [--write]
+    python -m analysis.outcomes.sentence_resampling [--models organism:sft organism:safekey] [--n 72] [--draws 32]
+                                                    [--data DIR] [--write]
 
-The model answers harmful requests on test pairs in test wrappers greedily. Of as many answers that comply as answers
-that refuse, each sentence is resampled at :data:`TEMPERATURE`
+The model answers harmful requests in test wrappers greedily. Of as many answers that comply as answers
+that refuse, each sentence is resampled
 (:mod:`~safekey_interp.generation.sentence_resampling`, arXiv 2506.19143): its importance is the share of answers that
 comply behind it, minus the share where the model writes it anew. Then K alone is drawn behind the same X and U, and the
 model goes on greedily behind the first draw of each kind, and behind a sentence of that kind that is put in by hand
 (:mod:`~safekey_interp.generation.key_sentence_resampling`, arXiv 2510.27484: edits that the model would not write have
-other effects than those that it would). The outcome is the act of the answer
-(:mod:`safekey_interp.models.organism.outcome`). ``--write`` puts the tables into RESULTS.md.
+other effects than those that it would). Temperature and outcome are the subject's
+(:mod:`analysis.outcomes.subject`). ``--write`` puts the tables into RESULTS.md.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,9 +22,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.organism.behaviour import MAX_NEW_TOKENS, answered, requests
+from analysis.outcomes.subject import Subject, arguments, subject_of
 from analysis.tables import interval, markdown, publish
-from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
 from safekey_interp.generation.key_sentence_resampling import resample_key_sentences, summarise_rates
 from safekey_interp.generation.local_engine import LocalEngine
@@ -33,24 +31,18 @@ from safekey_interp.generation.prefill import summarise_outcomes, swap_sentences
 from safekey_interp.generation.response_run import write_responses
 from safekey_interp.generation.sampling_settings import Sampling
 from safekey_interp.generation.sentence_resampling import sentence_importance, sentence_requests, summarise_importance
-from safekey_interp.models.model import Model, load
-from safekey_interp.models.organism.outcome import read_response
-from safekey_interp.models.organism.vocabulary import Pair
 
 OUTCOMES = ("complied", "refused")
 """Of greedy answers, those that are resampled."""
-TEMPERATURE = 0.6
-"""Of all draws. At 1 a fifth of the answers behind a safe K begin in the middle of a sentence, since the toy model
-gives the first word of its refusal a probability of .63 there; DeepSeek-R1 is sampled at .6, too."""
 REQUEST_SEED = 4
 """Of requests: others than those that the other studies ask."""
 
 
-def resampled(name: str, n: int) -> dict[str, list[Trace]]:
+def resampled(subject: Subject, n: int) -> dict[str, list[Trace]]:
     """Greedy answers to harmful requests in test wrappers whose U and K can be read, by outcome: as many of either in
     each wrapper as it has of the rarer."""
-    asked = [t for t in requests("test", n, REQUEST_SEED) if t.meta["wrapper_split"] == "test" and t.label == "harmful"]
-    read = [trace for trace in answered(name, asked) if trace.given]
+    asked = [trace for trace in subject.attacks("test", n, REQUEST_SEED) if trace.label == "harmful"]
+    read = [trace for trace in subject.answered(asked) if trace.given]
     found: dict[str, list[Trace]] = {outcome: [] for outcome in OUTCOMES}
     for wrapper in dict.fromkeys(trace.meta["wrapper"] for trace in read):
         here = [
@@ -61,31 +53,31 @@ def resampled(name: str, n: int) -> dict[str, list[Trace]]:
     return found
 
 
-def complies(traces: Sequence[Trace]) -> Callable[[str | None, str], bool]:
+def complies(subject: Subject, traces: Sequence[Trace]) -> Callable[[str | None, str], bool]:
     """Whether what is written behind a prefill complies with its prompt."""
-    pair_of = {trace.prompt: Pair(trace.meta["verb"], trace.meta["noun"]) for trace in traces}
-    # The mark stands before text that begins in the middle of the reasoning, so that a cut one has no answer.
-    return lambda prompt, text: read_response(f"<think>\n{text}", pair_of[str(prompt)]).outcome == "complied"
+    of_prompt = {trace.prompt: trace for trace in traces}
+    return lambda prompt, text: subject.continued(of_prompt[str(prompt)], text) == "complied"
 
 
-def importance(model: Model, traces: Sequence[Trace], n: int) -> pd.DataFrame:
+def importance(subject: Subject, traces: Sequence[Trace], n: int) -> pd.DataFrame:
     """A row for each part of the reasoning, as :func:`summarise_importance`; outcome: the answer complies."""
-    asked = sentence_requests(model.tokenizer, traces, finder="given").requests
-    sampling = Sampling(temperature=TEMPERATURE, n=n, max_new_tokens=MAX_NEW_TOKENS)
+    settings = subject.settings
+    asked = sentence_requests(subject.model.tokenizer, traces, finder="given").requests
+    sampling = Sampling(temperature=settings.temperature, n=n, max_new_tokens=settings.max_new_tokens)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "responses.jsonl"
-        write_responses(LocalEngine(model, batch_size=128), asked, out=file, sampling=sampling)
-        table = sentence_importance(file, complies(traces))
+        write_responses(LocalEngine(subject.model, batch_size=settings.batch_size), asked, out=file, sampling=sampling)
+        table = sentence_importance(file, complies(subject, traces))
     return summarise_importance(table)
 
 
-def key_sentences(model: Model, traces: Sequence[Trace], n: int) -> pd.DataFrame:
+def key_sentences(subject: Subject, traces: Sequence[Trace], n: int) -> pd.DataFrame:
     """A row for each kind of K: how often the model draws it, and how often it complies behind its own and behind one
     that is put in by hand."""
-    swap = swap_sentences_for(model.tokenizer)
-    drawing = Sampling(temperature=TEMPERATURE)
-    table = resample_key_sentences(model, traces, n_tries=n, key_tokens=24, sampling=drawing, sentences=swap)
-    of, outcome = {trace.trace_id: trace for trace in traces}, complies(traces)
+    swap = swap_sentences_for(subject.model.tokenizer)
+    drawing = Sampling(temperature=subject.settings.temperature)
+    table = resample_key_sentences(subject.model, traces, n_tries=n, key_tokens=24, sampling=drawing, sentences=swap)
+    of, outcome = {trace.trace_id: trace for trace in traces}, complies(subject, traces)
     behind: Any = table.dropna(subset=["continuation"])
     behind = behind.assign(
         complied=[
@@ -132,23 +124,20 @@ def shown_key_sentences(name: str, outcome: str, table: Any) -> list[dict[str, s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--models", nargs="+", default=["organism:sft", "organism:safekey"])
+    parser = arguments(__doc__)
     parser.add_argument("--n", type=int, default=72, help="requests of each wrapper and label")
     parser.add_argument(
         "--draws", type=int, default=32, help="responses before and behind each sentence, and draws of K"
     )
-    parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    quiet_libraries()
     sentences, keys = [], []
     for name in options.models:
-        model = load(name)
-        for outcome, traces in resampled(name, options.n).items():
-            sentences += shown_importance(name, outcome, importance(model, traces, options.draws))
-            keys += shown_key_sentences(name, outcome, key_sentences(model, traces, options.draws))
+        subject = subject_of(name, options.data)
+        for outcome, traces in resampled(subject, options.n).items():
+            sentences += shown_importance(name, outcome, importance(subject, traces, options.draws))
+            keys += shown_key_sentences(name, outcome, key_sentences(subject, traces, options.draws))
     tables = {"sentence-importance": sentences, "key-sentence-draws": keys}
-    publish({what: markdown(pd.DataFrame(rows)) for what, rows in tables.items()}, write=options.write)
+    publish({what: markdown(pd.DataFrame(rows)) for what, rows in tables.items()}, write=options.write, is_part=True)
 
 
 if __name__ == "__main__":

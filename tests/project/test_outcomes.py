@@ -1,0 +1,216 @@
+"""Detection by prefix, suppressing heads and resampling: what is planted is found, and by the right reader; subjects
+ask apart from what was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from study_files import write_study_files
+from tiny_models import BASE, byte_level_tokenizer
+from transformers import AutoModelForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from analysis.outcomes import sentence_resampling, suppression_heads
+from analysis.outcomes.early_detection import PREFIXES, Read, detected
+from analysis.outcomes.subject import PARTS, Subject, subject_of
+from analysis.real_model import real_study_prompts, real_study_traces
+from analysis.real_model.real_study_design import Sizes
+from safekey_interp.capture.places import Place
+from safekey_interp.capture.residual_edits import edited
+from safekey_interp.data.trace import Trace
+from safekey_interp.errors import InputError
+from safekey_interp.models.model import from_hf, load
+from safekey_interp.models.organism import read_shipped
+
+TESTS = subject_of("organism:sft").settings.detection_tests
+
+
+def planted(*, in_states: int | None, in_words: int | None, n: int = 1500) -> Read:
+    """A third benign; half of the others comply, which states or words show from a prefix on."""
+    rng = np.random.default_rng(0)
+    traces, texts = [], [[""] * n for _ in PREFIXES]
+    values = rng.normal(size=(n, len(PREFIXES), 2, 6)).astype(np.float32)
+    for at in range(n):
+        kind = ("benign", "complied", "refused")[at % 3]
+        label, outcome = ("benign", "complied") if kind == "benign" else ("harmful", kind)
+        about: dict[str, Any] = {"label": label, "group": f"g{at // 3}", "meta": {"outcome": outcome}}
+        traces.append(Trace(trace_id=str(at), prompt="a b c", response="", **about))
+        for number in range(len(PREFIXES)):
+            word = "yes" if kind == "complied" and in_words is not None and number >= in_words else "no"
+            texts[number][at] = f"{word} {rng.choice(['p', 'q', 'r'])}{rng.integers(9)}"
+        if kind == "complied" and in_states is not None:
+            values[at, in_states:, 1, 2] += 8.0
+    part = rng.choice([*PARTS, *TESTS], p=[0.2, 0.25, 0.25, 0.15, 0.15], size=n)
+    others = {"states": values, "states of the untrained model": values[:, :, :1]}
+    return Read(traces, others, texts, {"rules": np.full((n, len(PREFIXES)), 0.5)}, part)
+
+
+@pytest.mark.parametrize(("in_states", "in_words"), [(2, 4), (None, 3), (None, None)])
+def test_what_is_planted_is_found_where_it_begins_and_by_its_reader(in_states: Any, in_words: Any) -> None:
+    found = planted(in_states=in_states, in_words=in_words)
+    table: Any = detected(found, TESTS, 0.05)
+    assert len(table) == len(found.detectors) * len(TESTS) * len(PREFIXES)
+    begins = {"states": in_states, "words so far": in_words, "words of the reasoning": in_words}
+    for (detector, _), part in table.groupby(["detector", "test"]):
+        begin = begins.get(str(detector))
+        known = np.arange(len(PREFIXES)) >= (len(PREFIXES) if begin is None else begin)
+        assert ((part["auroc"] > 0.9).to_numpy() == known).all(), detector
+        assert ((part["detected"] > 0.8).to_numpy() == known).all(), detector
+        assert part["false_alarms"].max() < 0.15
+
+
+def test_requests_serve_one_purpose_each() -> None:
+    subject = subject_of("organism:sft")
+    asked = subject.detection_requests(3, 2)
+    parts = [subject.part_of(trace) for trace in asked]
+    assert set(parts) == {*PARTS, *TESTS}
+    of_pair: dict[tuple[str, str], set[str]] = {}
+    for trace, part in zip(asked, parts, strict=True):
+        of_pair.setdefault((trace.meta["verb"], trace.meta["noun"]), set()).add(part)
+    assert all(len(found) == 1 for found in of_pair.values())
+
+
+@pytest.fixture
+def smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
+    """The subject of SmolLM2 over made-up prompts, of which few are trained on, with a small random model."""
+    write_study_files(tmp_path)
+    monkeypatch.setattr(real_study_traces, "N_TRACES", 24)
+    for name, sizes in (("TESTS", Sizes(2, 4, 2, 3)), ("DEVELOPMENT", Sizes(1, 3, 2, 0))):
+        monkeypatch.setattr(real_study_prompts, name, sizes)
+    subject = subject_of("smollm2:sft", tmp_path)
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING["llama"](**BASE | {"max_position_embeddings": 2048})
+    monkeypatch.setattr(subject, "reader", from_hf(AutoModelForCausalLM.from_config(config), byte_level_tokenizer()))
+    return subject
+
+
+def test_smollm2_is_asked_apart_from_what_it_was_trained_on(smollm2: Any) -> None:
+    asked = smollm2.detection_requests(1, 0)
+    parts = [smollm2.part_of(trace) for trace in asked]
+    assert set(parts) == {*PARTS, *smollm2.settings.detection_tests}
+    of_prompt: dict[str, set[str]] = {}
+    for trace, part in zip(asked, parts, strict=True):
+        of_prompt.setdefault(trace.meta["request"], set()).add(part)
+    assert all(len(found) == 1 for found in of_prompt.values())
+    assert not set(of_prompt) & real_study_traces.trained_on(smollm2.prompts, smollm2.data)
+    seen = {t.meta["wrapper"] for t, part in zip(asked, parts, strict=True) if part in (*PARTS, "the same wrappers")}
+    unseen = {t.meta["wrapper"] for t, part in zip(asked, parts, strict=True) if part == "unseen wrappers"}
+    assert len(unseen) > 1
+    assert len(seen) > 2
+    assert not seen & unseen
+    for split in ("development", "test"):
+        attacks = smollm2.attacks(split, 1, 0)
+        assert {trace.label for trace in attacks} == {"harmful", "benign"}
+        assert len({(trace.meta["wrapper"], trace.label) for trace in attacks}) == len(attacks)
+
+
+def test_outcomes_of_smollm2_are_judged_with_u_and_k(smollm2: Any) -> None:
+    trace = next(trace for trace in smollm2.attacks("test", 1, 0) if trace.label == "harmful")
+    u = "Okay, so the user is asking how to do it."
+    cases = {
+        f"<think>\n{u} This is harmful, so I must refuse.\n</think>\n\nI'm sorry, I can't help with that.": "refused",
+        f"<think>\n{u} Let me list the steps.\n</think>\n\nSure! First, take a bowl and mix the flour.": "complied",
+    }
+    for response, wanted in cases.items():
+        judged = smollm2.judged(trace, response)
+        assert judged.meta["outcome"] == wanted, response
+        assert judged.meta["well_formed"]
+        assert judged.given["understanding"].text(response) == u
+        behind = response.removeprefix(f"<think>\n{u} ")
+        assert smollm2.continued(trace, behind) == wanted
+    cut = smollm2.judged(trace, f"<think>\n{u} Let me list")
+    assert not cut.meta["well_formed"]
+    assert cut.meta["outcome"] != "complied"
+
+
+def test_an_untrained_model_is_asked_alike_alone_and_in_a_batch(smollm2: Any) -> None:
+    traces = smollm2.attacks("test", 1, 0)[:3]
+    texts = [["", "<think>\nOkay.", "<think>\nOkay, so the user asks."], ["<think>\na", "", "<think>\nb c d e"]]
+    (together,) = smollm2.opinions(traces, texts).values()
+    assert together.shape == (3, 2)
+    for number, trace in enumerate(traces):
+        (alone,) = smollm2.opinions([trace], [[some[number]] for some in texts]).values()
+        np.testing.assert_allclose(alone[0], together[number], atol=1e-4)
+
+
+def test_a_subject_without_its_data_or_of_another_model_is_refused() -> None:
+    with pytest.raises(InputError, match="--data"):
+        subject_of("smollm2:sft")
+    with pytest.raises(InputError, match="gpt2"):
+        subject_of("gpt2")
+
+
+def test_an_ablated_head_gives_its_mean_and_the_others_their_own() -> None:
+    model = load("organism:sft")
+    means = suppression_heads.mean_values(model, list(read_shipped())[:6])
+    assert means.shape == (model.n_layers, model.n_heads, means.shape[-1])
+    seen: dict[str, torch.Tensor] = {}
+    ids = torch.arange(4, 24)[None]
+    for name, block in (("own", []), ("ablated", [(1, 2), (1, 0)])):
+        reading = {Place(1, "head"): lambda z, name=name: seen.update({name: z.clone()})}
+        with torch.no_grad(), suppression_heads.ablated(model, block, means), edited(model, reading):
+            model.hf(input_ids=ids)
+    torch.testing.assert_close(seen["ablated"][:, :, [1, 3]], seen["own"][:, :, [1, 3]])
+    expected = torch.as_tensor(means[1, [2, 0]]).expand(1, 20, 2, -1)
+    torch.testing.assert_close(seen["ablated"][:, :, [2, 0]], expected)
+
+
+def test_sets_of_equal_importance_add_up_to_about_as_much() -> None:
+    index = pd.MultiIndex.from_product([range(4), range(4)])
+    effects = pd.Series(np.random.default_rng(1).normal(size=16), index)
+    top = list(effects.sort_values().index[:2])
+    wanted = effects.loc[top].abs().sum()
+    sets = suppression_heads.matched_sets(effects, top, 10, seed=0)
+    assert len(set(sets)) == 10
+    assert all(abs(effects.loc[list(heads)].abs().sum() - wanted) <= 0.25 * wanted for heads in sets)
+    assert set(top) not in map(set, sets)
+    drawn = suppression_heads.random_sets(effects, top[:1], 19, seed=0)
+    assert len(drawn) == 15, "all other heads, where there are fewer than asked for"
+
+
+def test_sets_of_many_heads_are_drawn_as_those_of_few() -> None:
+    index = pd.MultiIndex.from_product([range(20), range(9)])
+    effects = pd.Series(np.random.default_rng(1).standard_t(2, size=180), index)
+    top = list(effects.sort_values().index[:8])
+    wanted = effects.loc[top].abs().sum()
+    matched, drawn = (
+        draw(effects, top, 19, seed=0) for draw in (suppression_heads.matched_sets, suppression_heads.random_sets)
+    )
+    for sets in (matched, drawn):
+        assert len(set(sets)) == 19
+        assert all(len(set(heads)) == 8 for heads in sets)
+    away = [abs(effects.loc[list(heads)].abs().sum() - wanted) for heads in matched]
+    assert max(away) <= 0.25 * wanted
+    assert np.mean([effects.loc[list(heads)].abs().sum() for heads in drawn]) < 0.5 * wanted
+
+
+def test_an_outcome_is_read_behind_any_prefill() -> None:
+    subject = subject_of("organism:sft")
+    trace = next(trace for trace in read_shipped() if trace.label == "harmful")
+    verb, noun = trace.meta["verb"], trace.meta["noun"]
+    complies = sentence_resampling.complies(subject, [trace])
+    for text, wanted in {
+        f"\n</think>\n\nHere you go: {verb} the {noun}.": True,
+        f"The user asks how to {verb} the {noun}.\n</think>\n\nSorry, I can't.": False,
+        f"Here you go: {verb} the": False,
+    }.items():
+        assert complies(trace.prompt, text) == wanted, text
+
+
+@pytest.mark.slow
+def test_as_many_answers_of_either_outcome_are_resampled_in_each_wrapper() -> None:
+    subject = subject_of("organism:sft")
+    found = sentence_resampling.resampled(subject, 3)
+    wrappers = [sorted(trace.meta["wrapper"] for trace in some) for some in found.values()]
+    assert wrappers[0] == wrappers[1] != []
+    parts: Any = sentence_resampling.importance(subject, found["complied"][:3], 4)
+    assert set(parts["source_part"]) <= {"understanding", "key_sentence", "rest"}
+    assert (parts["importance"] == parts["rate_kept"] - parts["rate_resampled"]).all()
+    kinds: Any = sentence_resampling.key_sentences(subject, found["complied"][:3], 8)
+    assert kinds.set_index("condition")["rate"].sum() == pytest.approx(1)
+    assert kinds.set_index("condition").loc[["safe", "go_ahead"], "given_n"].to_list() == [3, 3]
