@@ -81,13 +81,16 @@ def spans_record(spans: SpansFound) -> dict[str, Any]:
         for name in ("understanding", "key_sentence")
         for span in [getattr(spans, name)]
     }
-    return {"branch": spans.branch, "is_provisional": spans.is_provisional, "reason": spans.reason, **ends}
+    read_at = {name: list(positions) for name, positions in spans.read_at.items()}
+    about = {"branch": spans.branch, "is_provisional": spans.is_provisional, "reason": spans.reason}
+    return about | ends | {"read_at": read_at}
 
 
 def spans_of(record: Mapping[str, Any]) -> SpansFound:
     """The spans of a record."""
     found = {name: TokenSpan(*record[name]) if record[name] else None for name in ("understanding", "key_sentence")}
-    return SpansFound(**{**record, **found})
+    read_at = {name: tuple(positions) for name, positions in record.get("read_at", {}).items()}
+    return SpansFound(**{**record, **found, "read_at": read_at})
 
 
 def ended_of(record: Mapping[str, Any]) -> BranchEnded:

@@ -15,10 +15,18 @@ from safekey_interp.exploration.branch_record import Branch, StatePatch, SwapKin
 from safekey_interp.exploration.branch_state import BranchState
 from safekey_interp.exploration.branch_tree import BranchTree
 from safekey_interp.exploration.prefill_tokens import prefill_ids
-from safekey_interp.generation.generation_edits import GenerationEdit, HideSpan, Steer
+from safekey_interp.generation.generation_edits import GENERATED, GenerationEdit, HideSpan, Steer
 from safekey_interp.generation.prefill import SWAPS, swap_sentences_for
 from safekey_interp.generation.sampling import Sampling
 
+_RANDOM = ((True, "random keys"), (False, "a random direction"))
+_LETTERS = {
+    "understanding": "U",
+    "key_sentence": "K",
+    "prompt": "X",
+    "first_token": "the first token",
+    GENERATED: "all it writes",
+}
 _NAME = 60
 """Most characters of a name that is made."""
 
@@ -52,14 +60,15 @@ def root_branch(
 
 def forked(
     tree: BranchTree, parent: BranchState, *, at: int | None, text: str | None, edits: Sequence[GenerationEdit],
-    swap: SwapKind | None, patch: StatePatch | None, control: bool, name: str | None, seed: int,
+    swap: SwapKind | None, patch: StatePatch | None, controls: int, name: str | None, seed: int,
     traces: Sequence[Trace],
 ) -> list[Branch]:  # fmt: skip
-    """A fork and its control, where there is one.
+    """A fork and its controls, where there are any.
 
     Args:
         tree: of the parent.
         parent: what it leaves.
+        controls: how many, each drawn anew.
         at: and the other arguments: as for :meth:`~.exploration_session.Session.fork`.
         seed: of the control's draws.
         traces: other answers, beside those of the tree, whose states a control may have.
@@ -69,18 +78,18 @@ def forked(
     """
     if text is not None and swap is not None:
         raise InputError("fork: got text and swap, expected one: either puts a text in the place of what follows")
-    rng = np.random.default_rng([seed, *parent.branch_id.encode()])
-    neutral = None
+    branch_id = tree.new_id()
+    neutral: list[str] = []
     if swap is not None:
-        begin, at, text, neutral = _swapped(parent, swap, rng)
+        begin, at, text, neutral = _swapped(parent, swap, _draws(seed, branch_id))
     else:
         at = _place(parent, at)
         begin = _before(parent, at, text)
     branch = replace(
         parent.branch,
-        branch_id=tree.new_id(),
+        branch_id=branch_id,
         name="",
-        change=_change(edits, text, swap, patch, at),
+        change=_change(edits, text, swap, patch, at - parent.prompt.response_start + 1),
         prefill=(prefill := begin + replace_surrogates(text or "")),
         prefill_ids=_ids(parent, prefill, at),
         edits=(*parent.branch.edits, *edits),
@@ -93,17 +102,29 @@ def forked(
         no_control="",
     )
     branch = replace(branch, name=replace_surrogates(name or _shortened(branch.change)))
-    if not control:
-        return [branch]
-    try:
-        instead = None if neutral is None else begin + neutral
-        beside = _control(tree, parent, branch, edits, text=instead, patch=patch, traces=traces, rng=rng)
-    except (NoControl, TraceError) as error:
-        return [replace(branch, no_control=str(error))]
-    if beside is None:
-        return [branch]
-    beside = replace(beside, branch_id=tree.new_id(), name=f"control of {branch.name}", control_of=branch.branch_id)
-    return [replace(branch, control=beside.branch_id), beside]
+    if swap is not None:
+        controls = min(controls, len(neutral))
+    beside: list[Branch] = []
+    for number in range(controls):
+        try:
+            made = _control(
+                tree, parent, branch, edits, text=begin + neutral[number] if neutral else None, patch=patch,
+                traces=traces, rng=_draws(seed, branch_id, number + 1),
+            )  # fmt: skip
+        except (NoControl, TraceError) as error:
+            return [replace(branch, no_control=str(error))]
+        if made is None:
+            return [branch]
+        which = "control" if number == 0 else f"control {number + 1}"
+        beside.append(
+            replace(made, branch_id=tree.new_id(), name=f"{which} of {branch.name}", control_of=branch.branch_id)
+        )
+    return [replace(branch, control=beside[0].branch_id) if beside else branch, *beside]
+
+
+def _draws(seed: int, branch_id: str, number: int = 0) -> np.random.Generator:
+    """Draws of a branch, or of its control of this number."""
+    return np.random.default_rng([seed, number, *branch_id.encode()])
 
 
 def _control(
@@ -119,7 +140,8 @@ def _control(
         what.append("a neutral sentence")
     if edits and own is not None:
         changes["edits"] = (*branch.edits[: len(branch.edits) - len(edits)], *control_edits(edits, own, rng))
-        what.append("random keys or directions")
+        hides = {isinstance(edit, HideSpan) for edit in edits}
+        what += [words for is_hidden, words in _RANDOM if is_hidden in hides]
     if patch is not None and own is not None:
         source = tree.source_of(patch, branch.model)
         n = min(len(encoding.positions(patch.positions)) for encoding in (source.encoding, own))
@@ -127,7 +149,7 @@ def _control(
         outcome = None if parent.ended is None else parent.ended.label
         others = other_answers([*traces, *(state.answered for state in tree.states())], asked, outcome, rng)
         changes["patch"] = control_patch(patch, n, others, lambda trace: tree.reading(trace, branch.model).encoding)
-        what.append(f"states of {patch.positions} from an answer to another prompt")
+        what.append(f"states of {_spoken(patch.positions)} from an answer to another prompt")
     return replace(branch, **changes, change=f"control: {', '.join(what)}") if changes else None
 
 
@@ -163,8 +185,8 @@ def _before(parent: BranchState, at: int, text: str | None) -> str:
     return before + following[: len(following) - len(following.lstrip())]
 
 
-def _swapped(parent: BranchState, kind: SwapKind, rng: np.random.Generator) -> tuple[str, int, str, str | None]:
-    """What is before K, its first token, a sentence in its place, and a neutral one for the control."""
+def _swapped(parent: BranchState, kind: SwapKind, rng: np.random.Generator) -> tuple[str, int, str, list[str]]:
+    """What is before K, its first token, a sentence in its place, and neutral ones for the controls."""
     if kind not in SWAPS[1:]:
         raise InputError(f"swap: got {kind!r}, expected one of {', '.join(SWAPS[1:])}")
     span, place = parent.written.segmentation().key_sentence, parent.encoding.spans["key_sentence"]
@@ -173,34 +195,41 @@ def _swapped(parent: BranchState, kind: SwapKind, rng: np.random.Generator) -> t
     sentences = swap_sentences_for(parent.model.tokenizer)
     drawn = int(rng.integers(2**31))
     chosen = sentences.of(kind)[drawn % len(sentences.of(kind))]
-    neutral = None if kind == "neutral" else sentences.neutral[drawn % len(sentences.neutral)]
+    begin = drawn % len(sentences.neutral)
+    neutral = [] if kind == "neutral" else [*sentences.neutral[begin:], *sentences.neutral[:begin]]
     return parent.response[: span.start], place.positions[0], chosen, neutral
 
 
 def _change(
-    edits: Sequence[GenerationEdit], text: str | None, swap: SwapKind | None, patch: StatePatch | None, at: int
+    edits: Sequence[GenerationEdit], text: str | None, swap: SwapKind | None, patch: StatePatch | None, number: int
 ) -> str:
-    """In a few words."""
+    """In a few words; ``number`` is that of the token of the response at which it begins, from 1."""
     parts = [_edit_words(edit) for edit in edits]
     if swap is not None:
-        parts.append(f"{'compliant' if swap == 'go_ahead' else swap} key sentence")
+        parts.append(f"{'compliant' if swap == 'go_ahead' else swap} K")
     elif text:
-        parts.append(f"“{_shortened(text)}” from token {at}")
+        parts.append(f"“{_shortened(text)}” from token {number}")
     if patch is not None:
         source = f"branch {patch.source}" if isinstance(patch.source, str) else f"“{_shortened(patch.source.prompt)}”"
-        parts.append(f"states of {patch.positions} from {source}")
-    return ", ".join(parts) or f"again from token {at}"
+        parts.append(f"states of {_spoken(patch.positions)} from {source}")
+    return ", ".join(parts) or f"again from token {number}"
 
 
 def _edit_words(edit: GenerationEdit) -> str:
     where = "" if edit.layers is None else f" in layers {', '.join(map(str, edit.layers))}"
     if isinstance(edit, HideSpan):
         heads = "" if edit.heads is None else f", heads {', '.join(map(str, edit.heads))}"
-        return f"{edit.span} hidden from {edit.from_ or 'all later tokens'}{where}{heads}"
-    at = "" if edit.positions is None else f" at {', '.join(edit.positions)}"
+        from_ = "all later tokens" if edit.from_ is None else _spoken(edit.from_)
+        return f"{_spoken(edit.span)} hidden from {from_}{where}{heads}"
+    at = " at all tokens" if edit.positions is None else f" at {', '.join(map(_spoken, edit.positions))}"
     if isinstance(edit, Steer):
         return f"steered by {edit.scale:g}{where}{at}"
     return f"direction ablated{where}{at}"
+
+
+def _spoken(expression: str) -> str:
+    """A span as the page calls it."""
+    return _LETTERS.get(expression, expression)
 
 
 def _shortened(text: str) -> str:

@@ -15,7 +15,7 @@ from safekey_interp.exploration.patched_states import PatchedStates
 from safekey_interp.exploration.prefill_tokens import request_of
 from safekey_interp.exploration.session_events import BranchEnded, BranchFailed, Event, SpansFound, TokenWritten
 from safekey_interp.exploration.session_readers import SessionReader, token_scores
-from safekey_interp.exploration.written_tokens import WrittenTokens
+from safekey_interp.exploration.written_tokens import WrittenTokens, repeats_itself
 from safekey_interp.generation.requests import Request
 from safekey_interp.generation.token_stream import ReadTokens, TokenStream
 from safekey_interp.generation.tokens import prompt_tokens, response_text, room_behind
@@ -227,11 +227,10 @@ class BranchState:
                 text = self._text.write(token_id)
                 if self._positions is not None:
                     self._positions.write(token_id)
-            before = self.tokens[-1] if self.tokens else None
             token = TokenWritten(
                 branch=self.branch_id, position=position, index=index, text=text, token_id=token_id,
                 logprob=float(read.logprobs[number]), is_given=is_given,
-                scores=token_scores(self.readers, read, number, before),
+                scores=token_scores(self.readers, read, number),
             )  # fmt: skip
             self.tokens.append(token)
             yield token if is_given else replace(token, masses=read.masses)
@@ -260,6 +259,7 @@ class BranchState:
             key_sentence=key_sentence,
             is_provisional=not at_end and not is_behind,
             reason="" if key_sentence else self.written.segmentation().reason,
+            read_at={reader.name: reader.read_at(encoding) for reader in self.readers},
         )
         moved = replace(found, reason="") != replace(self.spans, reason="")
         if moved or (at_end and found != self.spans):
@@ -273,9 +273,12 @@ class BranchState:
 
     def _end(self) -> BranchEnded:
         judged = judge_refusal(self.branch.trace.prompt, self.response)
+        label, why = judged.label, judged.reason
+        if self.stream.end == "limit" and repeats_itself(self.new_ids):
+            label, why = None, "the response repeats itself to its end"
         is_full = self._room != self.branch.sampling.max_new_tokens
         reason = "end_of_turn" if self.stream.end != "limit" else "context_full" if is_full else "limit"
-        self.ended = BranchEnded(branch=self.branch_id, reason=reason, label=judged.label, label_reason=judged.reason)
+        self.ended = BranchEnded(branch=self.branch_id, reason=reason, label=label, label_reason=why)
         return self.ended
 
     def _response(self, new: Sequence[int]) -> str:

@@ -211,7 +211,7 @@ class Session(SessionContents):
         edits: GenerationEdit | Sequence[GenerationEdit] = (),
         swap: SwapKind | None = None,
         patch: StatePatch | None = None,
-        control: bool = True,
+        control: bool | int = True,
         name: str | None = None,
     ) -> Branch:
         """A branch that goes on from a token of another with something changed; nothing is written until it is run.
@@ -228,22 +228,25 @@ class Session(SessionContents):
             edits: what is changed in the model from the first token on, besides the parent's edits.
             swap: a key sentence of this kind in the place of K; at the key sentence alone.
             patch: states of another branch.
-            control: whether to make its random control, too (:attr:`Branch.control`): as many random keys elsewhere for
-                hidden ones, a random direction of equal norm, a neutral sentence for a swapped one, states of an
-                answer to another prompt.
+            control: whether to make its random control, too (:attr:`Branch.control`), or how many: as many random keys
+                elsewhere for hidden ones, a random direction of equal norm, a neutral sentence for a swapped one,
+                states of an answer to another prompt. What one draw does may be chance; :meth:`controls` gives all.
             name: what it is called; made from the change when None.
 
         Raises:
-            InputError: no such branch, token, layer, head or span; ``text`` beside ``swap``; no key sentence to swap.
+            InputError: no such branch, token, layer, head or span; ``text`` beside ``swap``; no key sentence to swap; a
+                negative number of controls.
             TraceError: a position of an edit is not in what the branch begins with, and is not found later.
         """
+        if control < 0:
+            raise InputError(f"control: got {control}, expected at least 0")
         with self._tree.lock:
             parent = self._tree.state(branch)
             new = (edits,) if isinstance(edits, GenerationEdit) else tuple(edits)
             check_edits(parent.model, new, parent.branch.trace.span_names)
             branches = forked(
-                self._tree, parent, at=at, text=text, edits=new, swap=swap, patch=patch, control=control, name=name,
-                seed=self._seed, traces=self._traces,
+                self._tree, parent, at=at, text=text, edits=new, swap=swap, patch=patch, controls=int(control),
+                name=name, seed=self._seed, traces=self._traces,
             )  # fmt: skip
             self._tree.add(branches)
         return branches[0]

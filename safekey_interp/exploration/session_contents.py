@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -12,7 +12,7 @@ from safekey_interp.exploration.branch_readings import BranchReadings
 from safekey_interp.exploration.branch_record import Branch, BranchCode, Transcript
 from safekey_interp.exploration.branch_tree import BranchTree
 from safekey_interp.exploration.session_files import write_branches
-from safekey_interp.exploration.session_readers import SessionReader
+from safekey_interp.exploration.session_readers import SessionReader, signals
 from safekey_interp.models.model import Model
 
 
@@ -21,6 +21,7 @@ class SessionContents(BranchReadings):
 
     def __init__(self, models: tuple[Model, ...], traces: tuple[Trace, ...], tree: BranchTree) -> None:
         self._models, self._traces, self._tree = models, traces, tree
+        self._signals: dict[tuple[str, ...], dict[str, bool]] = {}
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -49,6 +50,26 @@ class SessionContents(BranchReadings):
     def tree(self) -> tuple[Branch, ...]:
         """All branches, parents before their children, in the order in which they were made."""
         return tuple(state.branch for state in self._tree.states())
+
+    def signals(self, traces: Sequence[Trace]) -> dict[str, bool]:
+        """Whether the first reader's score passes its threshold at the tokens that it reads, by the id of a trace.
+
+        Traces that have no such token are left out, and all of them where there is no threshold. What was read once is
+        kept.
+        """
+        readers = self.readers
+        if not readers or not traces:
+            return {}
+        asked = (readers[0].name, *(trace.trace_id for trace in traces))
+        if asked not in self._signals:
+            with self._tree.lock:
+                self._signals[asked] = signals(readers[0], self._models, traces)
+        return self._signals[asked]
+
+    def controls(self, branch: Branch | str) -> tuple[Branch, ...]:
+        """All random controls of a branch, in the order in which they were drawn."""
+        branch_id = self._tree.state(branch).branch_id
+        return tuple(each for each in self.tree() if each.control_of == branch_id)
 
     def transcript(self, branch: Branch | str) -> Transcript:
         """What a branch has read and written so far, with scores and spans."""

@@ -26,7 +26,8 @@ class TokenScore:
     control_sd: float
     """Their standard deviation; NaN without any."""
     alarm: bool
-    """Whether this score or an earlier one of the response is above the reader's threshold."""
+    """Whether this score is above the reader's threshold, which holds for the tokens that the reader reads alone
+    (:attr:`SpansFound.read_at`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,10 @@ class SpansFound:
     """Whether text that is still to come may move them."""
     reason: str = ""
     """Why there is no key sentence; empty where there is one."""
+    read_at: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """By reader, positions of the response at its own span expression, such as the token before the key sentence, as
+    far as they are found: there it was fitted, and its threshold calibrated. All of the response for a reader that
+    knows no position."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -198,7 +198,8 @@ def scores_table(tokens: Sequence[TokenWritten]) -> pd.DataFrame:
 
     Returns:
         One row per token and reader, or per token where nothing reads it: branch, position, index, token, token_id,
-        logprob (nats), is_given, reader, score, control_mean, control_sd, alarm.
+        logprob (nats), is_given, reader, score, control_mean, control_sd, alarm (whether the score is above the
+        reader's threshold, which holds for the tokens that it reads).
     """
     import pandas as pd
 

@@ -13,14 +13,15 @@ from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
 from safekey_interp.display import one_line
 from safekey_interp.errors import InputError, SafekeyError
-from safekey_interp.exploration.session_events import TokenScore, TokenWritten
-from safekey_interp.generation.monitor import Threshold, calibrate
+from safekey_interp.exploration.session_events import TokenScore
+from safekey_interp.generation.monitor import Threshold, calibrate, counted_tokens, largest_scores
 from safekey_interp.generation.token_stream import ReadTokens
 from safekey_interp.interventions.directions import fit_directions
 from safekey_interp.measures.control_directions import ControlKind
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe
 from safekey_interp.measures.token_scorer import TokenScorer
+from safekey_interp.models.encoding import Encoding
 from safekey_interp.models.model import Model
 
 _CONTROLS: tuple[ControlKind, ...] = ("shuffled_labels", "covariance", "isotropic")
@@ -48,6 +49,15 @@ class SessionReader:
     """Why there is none, in one line; empty where there is one."""
     models: tuple[int, ...]
     """Numbers of the session's models that it fits."""
+
+    @property
+    def positions(self) -> tuple[str, ...] | None:
+        """Span expression of the tokens that it reads, and that its threshold is calibrated at; None for all."""
+        return (self.reader.position,) if self.reader.position else None
+
+    def read_at(self, encoding: Encoding) -> tuple[int, ...]:
+        """Positions of these tokens in a response, as far as its spans are found; ascending."""
+        return tuple(counted_tokens(encoding, self.positions))
 
 
 def make_reader(
@@ -92,7 +102,12 @@ def make_reader(
     threshold, why = None, ""
     try:
         threshold = calibrate(
-            models[fits[0]], _spread(benign), reader, false_positive_rate=false_positive_rate, finder=finder
+            models[fits[0]],
+            _spread(benign),
+            reader,
+            false_positive_rate=false_positive_rate,
+            positions=(reader.position,) if reader.position else None,
+            finder=finder,
         )
     except SafekeyError as error:
         why = str(error)
@@ -110,18 +125,14 @@ def reader_of(
     )
 
 
-def token_scores(
-    readers: Sequence[SessionReader], read: ReadTokens, number: int, before: TokenWritten | None
-) -> dict[str, TokenScore]:
-    """Scores of one token of those that a pass has read, by reader; ``before`` is the token before it, if any."""
+def token_scores(readers: Sequence[SessionReader], read: ReadTokens, number: int) -> dict[str, TokenScore]:
+    """Scores of one token of those that a pass has read, by reader."""
     scores = {}
     for reader, values in zip(readers, read.scores, strict=True):
         value, mean, sd = (
             float(values[name][number]) for name in ("score", f"{reader.control}_mean", f"{reader.control}_sd")
         )
-        known = None if before is None else before.scores.get(reader.name)
-        passed = reader.threshold is not None and value > reader.threshold.value
-        alarm = passed or (known is not None and known.alarm)
+        alarm = reader.threshold is not None and value > reader.threshold.value
         scores[reader.name] = TokenScore(value=value, control_mean=mean, control_sd=sd, alarm=alarm)
     return scores
 
@@ -162,6 +173,15 @@ def fit_direction(model: Model, traces: Sequence[Trace], *, layer: int | None, p
         layer = fit_probe(model, traces, layer=None, position=position, finder=finder).layer
     [direction] = fit_directions(model, traces, layers=[layer], positions=[position], finder=finder)
     return direction
+
+
+def signals(reader: SessionReader, models: Sequence[Model], traces: Sequence[Trace]) -> dict[str, bool]:
+    """Whether a reader's score passes its threshold at the tokens that it reads, by the id of each trace that has such;
+    nothing where it has no threshold."""
+    if reader.threshold is None:
+        return {}
+    found = largest_scores(models[reader.models[0]], traces, reader.reader, positions=reader.positions)
+    return {name: score > reader.threshold.value for name, score in found}
 
 
 def halves(traces: Sequence[Trace]) -> tuple[list[Trace], list[Trace]]:

@@ -12,8 +12,17 @@ from typing import overload
 
 from safekey_interp.exploration.session_events import TokenScore, TokenWritten
 
+_LEAST_REPEATED, _LONGEST_PERIOD = 24, 8
 _NONE, _BELOW, _ALARM = range(3)
 """No score of this reader; one without an alarm, with one."""
+
+
+def repeats_itself(ids: Sequence[int]) -> bool:
+    """Whether the last 24 tokens are the same few, at most eight, over and over."""
+    last = list(ids[-_LEAST_REPEATED:])
+    return len(last) == _LEAST_REPEATED and any(
+        last[period:] == last[:-period] for period in range(1, _LONGEST_PERIOD + 1)
+    )
 
 
 class WrittenTokens(Sequence[TokenWritten]):

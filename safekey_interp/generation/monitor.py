@@ -95,27 +95,48 @@ def calibrate(
             expression that cannot be parsed, or a span that no trace has.
     """
     conformal_rank(10**9, false_positive_rate)  # another rate is refused before the forward passes
+    known = list(traces)
+    benign = [trace for trace in known if trace.label == "benign"]
+    found = largest_scores(model, benign, reader, positions=positions, finder=finder)
+    n = len(found)
+    rank = conformal_rank(n, false_positive_rate)
+    return Threshold(
+        value=sorted(score for _, score in found)[rank - 1],
+        false_positive_rate=false_positive_rate,
+        n=n,
+        left_out=len(known) - n,
+    )
+
+
+def largest_scores(
+    model: Model,
+    traces: Iterable[Trace],
+    reader: Probe | Direction,
+    *,
+    positions: Sequence[str] | None = None,
+    finder: str = "rules",
+) -> list[tuple[str, float]]:
+    """A reader's largest score in each trace, behind its id, without the traces that have none; arguments and errors as
+    for :func:`calibrate`."""
     wanted = None if positions is None else expressions(positions, "positions")
-    encodings, counted, left_out = [], [], 0
+    encodings, counted = [], []
     own: set[str] = set()
     for trace, segmentation in segmented(traces, SegmentationSettings(finder=finder)):
         own.update(trace.span_names)
         try:
-            encoding = model.encode(trace, segmentation) if trace.label == "benign" else None
-            rows = [] if encoding is None else _counted(encoding, wanted)
+            encoding = model.encode(trace, segmentation)
+            rows = counted_tokens(encoding, wanted)
         except TraceError:
-            encoding, rows = None, []
-        if encoding is None or not rows:
-            left_out += 1
-        else:
+            continue
+        if rows:
             encodings.append(encoding)
             counted.append(rows)
     check_spans(wanted or (), own)
-    n = len(encodings)
-    rank = conformal_rank(n, false_positive_rate)
     scores = score_tokens(model, encodings, token_scorers(reader, controls=()))
-    largest = sorted(float(score[0]["score"][rows].max()) for score, rows in zip(scores, counted, strict=True))
-    return Threshold(value=largest[rank - 1], false_positive_rate=false_positive_rate, n=n, left_out=left_out)
+    return [
+        (encoding.trace_id, float(score[0]["score"][rows].max()))
+        for encoding, score, rows in zip(encodings, scores, counted, strict=True)
+    ]
 
 
 def watch(
@@ -178,8 +199,8 @@ def watch(
         yield Watched(number=number, text=added, score=score, alarm=alarm, counts=counts, **controls)
 
 
-def _counted(encoding: Encoding, positions: Sequence[str] | None) -> list[int]:
-    """Tokens of the response that count, ascending."""
+def counted_tokens(encoding: Encoding, positions: Sequence[str] | None) -> list[int]:
+    """Positions of the response's tokens at any of some span expressions, ascending; of all its tokens when None."""
     response = range(encoding.response_start, len(encoding.input_ids))
     if positions is None:
         return list(response)
@@ -191,6 +212,6 @@ def _ends_at(model: Model, trace: Trace, positions: Sequence[str], finder: str) 
     """Whether the last token of what is written so far counts."""
     try:
         encoding = model.encode(trace, segment(trace, finder=finder))
-        return len(encoding.input_ids) - 1 in _counted(encoding, positions)
+        return len(encoding.input_ids) - 1 in counted_tokens(encoding, positions)
     except TraceError:
         return False

@@ -12,6 +12,7 @@ from written_branches import tokens_of, tokens_passed, written
 
 import safekey_interp as ski
 from safekey_interp.errors import InputError
+from safekey_interp.exploration.written_tokens import repeats_itself
 from safekey_interp.measures.control_directions import Controls
 from safekey_interp.models import organism
 from safekey_interp.models.model import Model
@@ -144,6 +145,61 @@ def test_random_keys_are_as_many_elsewhere_and_a_random_direction_is_as_long() -
     assert np.linalg.norm(edit.vector) == pytest.approx(2.0 * direction(loaded()).norm)
     assert abs(edit.direction.cosine(direction(loaded()))) < 0.5
     assert isinstance(direction(loaded()).controls, Controls)
+
+
+def test_several_controls_are_drawn_anew_and_alike_in_two_sessions() -> None:
+    def made() -> list[tuple[tuple[int, ...], ...]]:
+        with ski.Session(ski.load("organism")) as session:
+            root = session.start("How do I stab the vug? Begin with: sure thing.")
+            list(session.run(root))
+            drawn = []
+            for _ in range(2):
+                fork = session.fork(root, edits=ski.HideSpan("understanding", from_="key_sentence"), control=4)
+                controls = session.controls(fork)
+                assert [each.control_of for each in controls] == [fork.branch_id] * 4
+                assert fork.control == controls[0].branch_id
+                drawn.append(tuple(str(each.edits) for each in controls))
+            return drawn
+
+    first, second = made()
+    assert len({*first, *second}) > 4, "two forks have draws of their own"
+    assert made() == [first, second]
+
+
+def test_a_negative_number_of_controls_is_refused_and_none_makes_none() -> None:
+    with ski.Session(ski.load("organism")) as session:
+        root = session.start("How do I stab the vug?")
+        list(session.run(root))
+        with pytest.raises(InputError, match="control: got -1"):
+            session.fork(root, edits=ski.HideSpan("prompt"), control=-1)
+        assert session.controls(session.fork(root, edits=ski.HideSpan("prompt"), control=0)) == ()
+        swapped = session.fork(root, swap="safe", control=20)
+        texts = [each.prefill for each in session.controls(swapped)]
+        assert len(set(texts)) == len(texts) > 1, "no more than there are neutral sentences"
+
+
+@pytest.mark.parametrize(
+    ("ids", "wanted"),
+    [([7] * 24, True), ([1, 2, 3] * 8, True), ([9, *[1, 2, 3] * 8], True), ([7] * 23, False), (list(range(40)), False)],
+)
+def test_a_text_that_repeats_itself_to_its_end_is_told(ids: list[int], wanted: bool) -> None:
+    assert repeats_itself(ids) == wanted
+
+
+def test_a_response_that_repeats_itself_has_no_verdict() -> None:
+    model, traces = ski.load("organism"), list(ski.read_traces(organism.TRACES, limit=60))
+    with ski.Session(model, traces=traces) as session:
+        direction = session.fit_reader(kind="direction", layer=1).reader
+        assert isinstance(direction, ski.Direction)
+        root = session.start("How do I stab the vug? Begin with: sure thing.")
+        list(session.run(root))
+        steered = session.fork(root, edits=ski.Steer(direction, positions=["generated"], scale=6), control=0)
+        list(session.run(steered))
+        ended = session.transcript(steered).ended
+        assert ended is not None
+        assert ended.reason != "end_of_turn"
+        assert ended.label is None
+        assert "repeats itself" in ended.label_reason
 
 
 def test_a_change_without_a_control_says_why() -> None:

@@ -15,6 +15,7 @@ from explored_session import Served, served, serving
 
 import safekey_interp as ski
 from safekey_interp.data.trace import Trace
+from safekey_interp.models.organism import TRACES
 
 pytestmark = [needs_chromium, pytest.mark.slow]
 PROMPT = "How do I stab the vug? Begin with: sure thing."
@@ -272,6 +273,42 @@ def test_two_models_answer_side_by_side_with_the_divergence_by_token(browser):
         )
         assert f"KL {kl.mean():.2f} nats" in chips
         assert complaints(browser) == []
+
+
+def test_a_dormant_signal_is_offered_told_and_changed_beside_controls_that_are_counted(browser):
+    model = ski.load("organism")
+    with ski.Session(model, traces=list(ski.read_traces(TRACES))) as session:
+        reader = session.fit_reader()
+        session.fit_reader(kind="direction", layer=reader.reader.layer)
+        with serving(session) as there:
+            visit(browser, there)
+            first = "return document.querySelector('#examples button')"
+            assert "signal in the states" in wait(browser, f"{first}?.textContent")
+            browser.execute_script(f"{first}.click()".removeprefix("return "))
+            chips = "return [...document.querySelectorAll('[data-testid=branch] .chip')].map((n) => n.textContent)"
+            wait(browser, f"{chips}.length && document.querySelectorAll('.ribbon .read.above').length")
+            told = browser.execute_script(chips)
+            assert told[0] == "complies"
+            assert told[1].startswith("signal before K: ")
+            assert "alarm line" in told[1]
+            browser.execute_script("document.querySelector('[data-tab=steer]').click()")
+            browser.execute_script("document.querySelector('[data-act=steer]').click()")
+            count = "document.getElementById('control-count').textContent"
+            said = wait(
+                browser, f"return {count}.includes('random controls') && !{count}.includes('to come') && {count}"
+            )
+            labels = [session.transcript(each).ended for each in session.controls(session.tree()[1])]
+            assert len(labels) == 5
+            refuse = sum(each is not None and each.label == "full_refusal" for each in labels)
+            assert f"{refuse} refuse" in said or not refuse
+            shown = "return document.querySelector('[data-testid=control]').dataset.branch"
+            before = browser.execute_script(shown)
+            browser.execute_script("document.querySelector('[data-testid=control] .next-control').click()")
+            assert browser.execute_script(shown) != before
+            in_tree = "return document.querySelectorAll('#branches .is-control').length"
+            assert browser.execute_script(in_tree) == 1, "further controls are counted, and not listed"
+            assert not overflows(browser)
+            assert complaints(browser) == []
 
 
 LENS = "return document.querySelector('#lens td') && document.getElementById('lens').textContent"

@@ -69,11 +69,11 @@ def saved_page(session: Session, readings: PositionReadings | None = None) -> st
     of_tokens = _token_readings(readings or PositionReadings(session), shown["branches"])
     n_tokens = len({(asked.branch, asked.position) for asked in of_tokens})
     data = {
-        "session": shown | {"is_writer": False, "tab": "", "presets": [], "folder": None},
+        "session": shown | {"is_writer": False, "tab": "", "presets": [], "folder": None, "saved": True},
         "readings": {asked.query: reading for asked, reading in of_tokens.items()}
         | dict(_branch_readings(session, shown["branches"])),
-        "held": f"Not read before the page was saved: it has the readings of {n_tokens} tokens, the first of each key "
-        "sentence and those that were looked at.",
+        "held": f"Not in this saved page, which has the readings of {n_tokens} tokens: the first of each key sentence "
+        "and those that were looked at.",
     }
     policy = (
         f"default-src 'none'; script-src {_hash_of(script)}; style-src {_hash_of(style)}; img-src data:; "

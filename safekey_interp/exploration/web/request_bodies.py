@@ -111,7 +111,7 @@ class ForkBody(Body):
     edits: Annotated[list[Annotated[HideBody | DirectionBody, Field(discriminator="kind")]], Field(max_length=20)] = []
     swap: SwapKind | None = None
     patch: PatchBody | None = None
-    control: bool = True
+    control: bool | Annotated[int, Field(ge=0, le=50)] = True
     run: bool = True
 
     def asked(self, session: Session) -> dict[str, Any]:

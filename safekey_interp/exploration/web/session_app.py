@@ -198,7 +198,8 @@ class SessionApp:
 
     def _fork(self, body: ForkBody) -> Json:
         branch = self._session.fork(body.branch, **body.asked(self._session))
-        return self._begun([branch.branch_id, *filter(None, [branch.control])], run=body.run)
+        controls = [control.branch_id for control in self._session.controls(branch)]
+        return self._begun([branch.branch_id, *controls], run=body.run)
 
     def _begun(self, branches: list[str], *, run: bool) -> Json:
         for branch_id in branches:

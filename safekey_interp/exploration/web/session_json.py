@@ -10,6 +10,7 @@ import functools
 import json
 from collections.abc import Callable
 from functools import singledispatch
+from itertools import islice
 from typing import Any
 
 import pandas as pd
@@ -21,12 +22,16 @@ from safekey_interp.evaluation.refusal_judge import judge_refusal
 from safekey_interp.exploration.branch_record import Branch, BranchDifference
 from safekey_interp.exploration.exploration_session import Session
 from safekey_interp.exploration.session_events import BranchEnded, BranchFailed, SpansFound, TokenWritten
+from safekey_interp.exploration.session_readers import halves
+from safekey_interp.generation.generation_edits import Steer
 from safekey_interp.measures.direction_record import Direction
+from safekey_interp.models.unknown_tokens import UnknownTokens
 from safekey_interp.reporting.pages.token_view import visible
 from safekey_interp.runs.storage import without_nan
 
 MOST_PRESETS = 300
 """Traces offered as presets."""
+_MOST_CANDIDATES = 24
 Json = dict[str, Any]
 
 
@@ -37,6 +42,8 @@ def json_text(value: Any) -> str:
 
 def session_json(session: Session, transcript: Callable[[Branch], Json]) -> Json:
     """A session as it is: models, readers, presets and all branches, each made by ``transcript``."""
+    presets = session.traces[:MOST_PRESETS]
+    signals = session.signals(_candidates(session))
     return {
         "type": "session",
         "folder": None if session.folder is None else printable(str(session.folder)),
@@ -45,7 +52,7 @@ def session_json(session: Session, transcript: Callable[[Branch], Json]) -> Json
             for model in session.models
         ],
         "readers": [_reader(reader) for reader in session.readers],
-        "presets": [_preset(trace) for trace in session.traces[:MOST_PRESETS]],
+        "presets": [_preset(trace) | {"signal": signals.get(trace.trace_id)} for trace in presets],
         "branches": [transcript(branch) for branch in session.tree()],
     }
 
@@ -60,6 +67,7 @@ def transcript_json(session: Session, branch_id: str, *, is_waiting: bool) -> Js
         "prompt_tokens": [visible(token) for token in transcript.prompt_tokens],
         "tokens": [_token(token) for token in transcript.tokens],
         "prompt_span": _prompt_span(session, transcript.branch),
+        "unknown": _unknown(session, transcript.branch),
         "spans": _spans(transcript.spans),
         "ended": None if transcript.ended is None else event_json(transcript.ended),
         "failed": None if transcript.failed is None else one_line(transcript.failed.message),
@@ -121,18 +129,34 @@ def _prompt_span(session: Session, branch: Branch) -> list[int] | None:
         return None
 
 
+def _unknown(session: Session, branch: Branch) -> float:
+    """Share of the prompt's tokens that the model's tokenizer does not know."""
+    unknown = UnknownTokens(session.models[branch.model].tokenizer)
+    unknown.add_trace(branch.trace, response=False)
+    return unknown.share
+
+
 def _reader(reader: Any) -> Json:
     threshold = reader.threshold
     return {
         "name": one_line(reader.name),
         "layer": reader.reader.layer,
         "is_direction": isinstance(reader.reader, Direction),
+        "position": None if reader.positions is None else one_line(reader.positions[0]),
         "threshold": None if threshold is None else threshold.value,
         "false_positive_rate": None if threshold is None else threshold.false_positive_rate,
         "n_benign": None if threshold is None else threshold.n,
         "no_threshold": one_line(reader.no_threshold),
         "models": list(reader.models),
     }
+
+
+def _candidates(session: Session) -> list[Trace]:
+    """Presets that a dormant signal is looked for in: harmful prompts whose trace complies, of those that readers are
+    not fitted to."""
+    known = halves(session.traces[:MOST_PRESETS])[1]
+    found = (t for t in known if t.label == "harmful" and _outcome(t.prompt, t.response) == "full_compliance")
+    return list(islice(found, _MOST_CANDIDATES))
 
 
 @functools.lru_cache(maxsize=MOST_PRESETS)
@@ -162,6 +186,7 @@ def _branch(branch: Branch) -> Json:
         "control": branch.control,
         "control_of": branch.control_of,
         "no_control": one_line(branch.no_control),
+        "is_steered": any(isinstance(edit, Steer) for edit in branch.edits),
         "seed": branch.sampling.seed,
         "temperature": branch.sampling.temperature,
         "max_new_tokens": branch.sampling.max_new_tokens,
@@ -188,6 +213,7 @@ def _spans(spans: SpansFound) -> Json:
         "key_sentence": _interval(spans.key_sentence),
         "is_provisional": spans.is_provisional,
         "reason": one_line(spans.reason),
+        "read_at": {one_line(name): list(positions) for name, positions in spans.read_at.items()},
     }
 
 

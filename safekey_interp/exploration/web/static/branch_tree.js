@@ -53,9 +53,17 @@ export class BranchTree {
 
   #act(act, id) {
     if (act === "compare") this.onCompare(id);
-    if (act === "delete") this.onDelete(id);
+    if (act === "delete") this.#delete(id);
     if (act === "save") this.onSave(id);
     if (act === "rename") this.#rename(id);
+  }
+
+  // Deleted for good: asked for twice.
+  #delete(id) {
+    const button = this.$(`branch-${id}`).querySelector("[data-do=delete]");
+    if (!button || button.textContent === "Delete for good") return this.onDelete(id);
+    button.textContent = "Delete for good";
+    button.setAttribute("aria-label", `Delete ${this.$(`branch-${id}`).querySelector(".name").textContent} and what came from it for good`);
   }
 
   #rename(id) {

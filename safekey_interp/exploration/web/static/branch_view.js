@@ -1,6 +1,6 @@
 // One branch as a column: what it is, its tokens by span, and the ribbon of scores under them.
 import { LABELS, make, number, signed } from "./dom.js";
-import { klStrip, ribbon } from "./ribbon.js";
+import { klStrip, nearOf, ribbon, signalOf } from "./ribbon.js";
 
 export const OWNERS = [
   { name: "template", letter: "", text: "template", tone: "template" },
@@ -11,20 +11,23 @@ export const OWNERS = [
 ];
 const [TEMPLATE, PROMPT, UNDERSTANDING, KEY, RESPONSE] = OWNERS.keys();
 const STATUS = { ready: "not begun", waiting: "waits", running: "writes", paused: "stopped", ended: "", failed: "failed" };
-const REASONS = { end_of_turn: "ended its turn", limit: "reached the number of new tokens", context_full: "filled what the model reads" };
+const REASONS = { end_of_turn: "ended its turn", limit: "cut at the number of new tokens", context_full: "cut: the context is full" };
 const inside = (span, position) => span !== null && position >= span[0] && position < span[1];
 
 export class BranchView {
   // onToken(branch id, position) hears of the chosen token; onPick(branch id) of a click on the heading.
-  constructor({ onToken, onPick }) {
+  // onNext(branch) of a click on the button that shows another control of the same change.
+  constructor({ onToken, onPick, onNext }) {
     this.body = make("article", { class: "branch" });
     this.title = make("button", { type: "button", class: "title" });
+    this.next = make("button", { type: "button", class: "small next-control", text: "Next control" });
+    this.next.addEventListener("click", () => onNext(this.branch));
     this.title.addEventListener("click", () => onPick(this.branch.branch));
     this.facts = make("p", { class: "facts-line muted" });
     this.verdict = make("p", { class: "verdict" });
     this.pane = make("div", { class: "tokens", role: "listbox", "aria-orientation": "horizontal", tabindex: "0" });
     this.figure = make("figure", { class: "ribbon", "data-testid": "ribbon" });
-    this.body.append(make("header", {}, make("h2", {}, this.title), this.facts, this.verdict), this.pane, this.figure);
+    this.body.append(make("header", {}, make("h2", {}, this.title), this.facts, this.verdict, this.next), this.pane, this.figure);
     this.figure.addEventListener("click", (event) => {
       const index = this.figure.querySelector("svg")?.indexAt(event.clientX);
       if (index !== undefined) this.choose(Math.min(Math.max(index, 0), this.branch.tokens.length - 1) + this.start);
@@ -43,6 +46,7 @@ export class BranchView {
     body.dataset.branch = branch.branch;
     body.dataset.testid = branch.control_of === null ? "branch" : "control";
     body.classList.toggle("is-control", branch.control_of !== null);
+    body.classList.toggle("is-chosen", look.chosen === branch.branch);
     const isNew = pane.id !== `tokens-${branch.branch}`;
     if (isNew) {
       pane.id = `tokens-${branch.branch}`;
@@ -116,7 +120,9 @@ export class BranchView {
     if (!score || score[0] === null) return;
     node.style.setProperty("--score", ((score[0] - range[0]) / (range[1] - range[0] || 1)).toFixed(3));
     node.classList.add("scored");
-    node.classList.toggle("above", reader.threshold !== null && score[0] > reader.threshold);
+    const isRead = (this.branch.spans.read_at?.[reader.name] ?? []).includes(token.position);
+    node.classList.toggle("read", isRead);
+    node.classList.toggle("above", isRead && reader.threshold !== null && score[0] > reader.threshold);
   }
 
   rescale(look) {
@@ -139,6 +145,7 @@ export class BranchView {
   drawHead() {
     const { branch } = this;
     this.title.textContent = branch.name;
+    this.next.hidden = this.controls.length < 2;
     const { models } = this.look;
     const said = [
       branch.change === branch.name ? "" : branch.change,
@@ -147,6 +154,7 @@ export class BranchView {
       STATUS[branch.status],
       branch.ended && branch.ended.reason !== "end_of_turn" ? REASONS[branch.ended.reason] : "",
       branch.tokens.length ? `${branch.tokens.length} tokens` : "",
+      branch.unknown > 0.05 ? `${Math.round(100 * branch.unknown)} % of the prompt’s tokens are unknown to this model, which reads another text than yours` : "",
     ];
     this.facts.textContent = said.filter(Boolean).join(" · ");
     this.verdict.replaceChildren();
@@ -154,25 +162,46 @@ export class BranchView {
     const label = branch.ended?.label;
     if (branch.failed) chip(branch.failed, "bad");
     if (label) chip(LABELS[label] ?? label, label, `refusal judge: ${branch.ended.label_reason}`);
-    else if (branch.ended) chip("the judge has no label", "", branch.ended.label_reason);
+    else if (branch.ended) chip(`no verdict: ${branch.ended.label_reason || "the refusal judge cannot tell"}`, "");
+    this.#drawSignal(chip);
     const { difference } = branch;
     if (difference) {
       const at = difference.first_difference;
       chip(at === null ? "no token differs" : `differs from token ${at + 1}`, "");
-      if (difference.isRead && difference.logprob_difference !== null) chip(`${signed(difference.logprob_difference)} nats a token`, "", "log-probability of its tokens from there on, minus what the other gives them");
-      if (difference.isRead && difference.kl !== null) chip(`KL ${number(difference.kl)} nats a token`, "", "mean divergence of its next-token distributions from the other’s");
+      if (difference.isRead && difference.logprob_difference !== null) chip(`log-probability ${signed(difference.logprob_difference)} nats a token`, "", "of this response from there on: by this branch, minus by the branch in the first column");
+      if (difference.isRead && difference.kl !== null) chip(`KL ${number(difference.kl)} nats a token`, "", "mean divergence of its next-token distributions from those of the branch in the first column");
     }
     if (branch.no_control) chip(`no control: ${branch.no_control}`, "");
     this.body.setAttribute("aria-busy", String(branch.status === "running"));
   }
 
+  // What the reader says at the tokens that it reads: the signal that a response may have although it complies.
+  #drawSignal(chip) {
+    const { reader } = this.look;
+    const found = reader && this.branch.ended && signalOf(this.branch, reader);
+    if (!found) return;
+    const { value, band, isSignal } = found;
+    const against = [
+      isSignal === null ? "" : `alarm line ${number(reader.threshold, 1)}`,
+      band.length ? `random ${number(band[0], 1)} to ${number(band[1], 1)}` : "",
+      this.branch.is_steered ? "includes what steering added" : "",
+    ];
+    const what = isSignal === null ? "score" : isSignal ? "signal" : "no signal";
+    chip(`${what} ${nearOf(reader)}: ${number(value, 1)} (${against.filter(Boolean).join("; ")})`, isSignal ? "signal" : "", `score of ${reader.name}`);
+  }
+
+  get controls() {
+    const { control_of: of } = this.branch;
+    return of === null ? [] : this.look.controls.filter((other) => other.control_of === of);
+  }
+
   drawRibbon() {
-    const { reader, n } = this.look;
+    const { reader, n, limits, top } = this.look;
     const width = Math.max(240, Math.floor(this.body.clientWidth - 2));
     const { tokens, spans, difference } = this.branch;
     const active = this.text.active >= 0 ? this.text.active : null;
-    const drawn = reader ? [ribbon(tokens, { reader, spans, start: this.start, n, width, active })] : [];
-    if (difference?.isRead) drawn.push(klStrip(difference.tokens.kl, { n, width }));
+    const drawn = reader ? [ribbon(tokens, { reader, spans, start: this.start, n, width, active, limits })] : [];
+    if (difference?.isRead) drawn.push(klStrip(difference.tokens.kl, { n, width, top }));
     this.figure.hidden = !drawn.length;
     this.figure.replaceChildren(...drawn);
   }

@@ -13,7 +13,7 @@ export class ChangePanel {
     this.tabs = [...$("change").querySelectorAll("[role=tab]")];
     setOptions(this.$("hide-what"), SPANS, "understanding");
     setOptions(this.$("hide-from"), LATER, "key_sentence");
-    setOptions(this.$("steer-at"), PLACES, "key_sentence");
+    setOptions(this.$("steer-at"), PLACES, "understanding");
     setOptions(this.$("patch-at"), [["understanding", "U"], ["prompt", "X, the prompt"], ["key_sentence", "K"]], "understanding");
     this.$("steer-kind").addEventListener("change", () => (this.$("steer-scale-choice").hidden = this.$("steer-kind").value !== "steer"));
     this.tabs.forEach((tab, i) => {
@@ -34,7 +34,7 @@ export class ChangePanel {
     });
     this.$("change").addEventListener("click", (event) => {
       const act = event.target.closest("[data-act]")?.dataset.act;
-      if (act) onFork({ branch: this.branch.branch, control: this.$("with-control").checked, ...this.#asked(act) });
+      if (act) onFork({ branch: this.branch.branch, control: this.#nControls(act), ...this.#asked(act) });
     });
     this.open("hide");
   }
@@ -46,18 +46,26 @@ export class ChangePanel {
       tab.tabIndex = isOpen ? 0 : -1;
     });
     this.$("change").querySelectorAll("[data-panel]").forEach((panel) => (panel.hidden = panel.dataset.panel !== name));
+    this.$("with-controls").hidden = name === "edit";
+    this.$("no-controls").hidden = name !== "edit";
+  }
+
+  #nControls(act) {
+    const box = this.$("n-controls");
+    return act === "edit" ? false : Math.min(50, Math.max(0, Math.round(Number(box.value) || 0)));
   }
 
   #panel() {
     return this.$("change").querySelector("[data-panel]:not([hidden])");
   }
 
-  show(branch, position, { branches, readers }) {
+  show(branch, position, { branches, readers, models }) {
     const isOther = this.branch?.branch !== branch.branch;
     const start = branch.prompt_tokens.length;
     this.branch = branch;
     this.$("change").hidden = false;
-    this.$("change-title").textContent = `Change “${branch.name}” and let it go on`;
+    const by = models.length > 1 ? `, by ${models[branch.model].name}` : "";
+    this.$("change-title").textContent = `Change and continue: ${branch.name}${by}`;
     const key = branch.spans.key_sentence;
     const at = position !== null && position >= start ? position : key ? key[0] : start + branch.tokens.length;
     if (at !== this.at || isOther) {
@@ -75,7 +83,7 @@ export class ChangePanel {
       this.#suggestScale();
     }
     const others = branches.filter((other) => other.branch !== branch.branch && other.model === branch.model);
-    setOptions(this.$("patch-source"), others.map((other) => [other.branch, other.name]));
+    setOptions(this.$("patch-source"), others.length ? others.map((other) => [other.branch, other.name]) : [["", "run another prompt first"]]);
     this.#panelButton("steer").disabled = !readers.length;
     this.#panelButton("patch").disabled = !others.length;
     this.#panelButton("swap").disabled = key === null;
@@ -83,7 +91,7 @@ export class ChangePanel {
 
   #suggestScale() {
     const reader = this.readers.find(({ name }) => name === this.$("steer-reader").value);
-    this.$("steer-scale").value = reader?.is_direction ? 1 : 0.2;
+    this.$("steer-scale").value = reader?.is_direction ? 1.5 : 0.2;
   }
 
   #panelButton(act) {

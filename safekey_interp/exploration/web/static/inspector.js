@@ -78,7 +78,11 @@ export class Inspector {
     this.$("token-detail").replaceChildren(
       make("p", { class: "detail-token" }, make("bdi", { text: TokenText.spoken(text).replace(/ /g, "·") })),
       make("p", { class: "muted", text: lines.join(" · ") }),
-      ...scores.map(([name, [value, mean, sd, alarm]]) => make("p", { text: `${name}: ${number(value)}${mean === null ? "" : ` (random ${number(mean)} ± ${number(1.96 * sd)})`}${alarm ? ", alarm" : ""}` })),
+      ...scores.map(([name, [value, mean, sd, isAbove]]) => {
+        const isRead = (branch.spans.read_at?.[name] ?? []).includes(position);
+        const control = mean === null ? "" : ` (random vectors ${number(mean)} ± ${number(1.96 * sd)})`;
+        return make("p", { text: `${name}: ${number(value)}${control}${isRead ? (isAbove ? ", above the alarm line" : ", below the alarm line") : ""}` });
+      }),
     );
   }
 
@@ -117,12 +121,12 @@ export class Inspector {
       nLayers: this.model.n_layers, nHeads: this.model.n_heads, values, testid: "writes",
       label: "What each head writes towards compliance minus refusal, layers by heads",
       shade: (value) => diverging(-value / top),
-      say: (l, h, value) => `layer ${l}, head ${h}: ${signed(value)} logits towards ${value > 0 ? "compliance" : "refusal"}`,
+      say: (l, h, value) => `layer ${l}, head ${h}: ${number(Math.abs(value))} logits towards ${value > 0 ? "compliance" : "refusal"}`,
     });
     const ranked = effect.map((value, i) => [value, i]).filter(([value]) => value !== null).sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]));
     const [value, i] = ranked[0] ?? [null, 0];
-    const control = value === null || mean[i] === null ? "" : `; random tokens ${signed(mean[i])} ± ${number(1.96 * sd[i])}`;
-    this.$("writes-said").textContent = value === null ? "" : `Blue: refusal, orange: compliance. Most: ${layer[i]}.${head[i]}, ${signed(value)} logits${control}.`;
+    const control = value === null || mean[i] === null ? "" : `; random token pairs ${signed(mean[i])} ± ${number(1.96 * sd[i])}`;
+    this.$("writes-said").textContent = value === null ? "" : `Blue: refusal, orange: compliance. Largest: head ${layer[i]}.${head[i]}, ${number(Math.abs(value))} logits towards ${value > 0 ? "compliance" : "refusal"}${control}.`;
   }
 
   drawLens() {

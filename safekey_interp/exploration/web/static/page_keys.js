@@ -5,6 +5,7 @@ import { showKeys } from "./tour.js";
 export function listenToKeys(page) {
   const { $ } = page;
   const focusTokens = () => page.views.get(page.shown.selected)?.pane.focus();
+  const focusColumns = () => $("columns").focus({ preventScroll: true });
   const keys = {
     s: () => $("step").click(),
     r: () => $("replay").click(),
@@ -22,7 +23,8 @@ export function listenToKeys(page) {
     "?": () => showKeys($),
   };
   page.root.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) return event.preventDefault(), void page.submit();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) return event.preventDefault(), focusColumns(), void page.submit();
+    if (event.key === "Escape" && $("stop").disabled && event.target === $("prompt")) return focusColumns();
     if (event.key === "Escape" && !$("stop").disabled && !$("keys").open) return void $("stop").click();
     const isTyping = event.target.closest("input, textarea, select, dialog");
     if (isTyping || event.ctrlKey || event.metaKey || event.altKey || !(event.key in keys)) return;

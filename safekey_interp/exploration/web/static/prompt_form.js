@@ -2,8 +2,13 @@
 import { LABELS, make, setOptions } from "./dom.js";
 
 const WANTED = [["harmful", "full_compliance"], ["harmful", "full_refusal"], ["benign", "full_compliance"]];
+const rank = (presets, name) => {
+  const { label, outcome, signal } = presets.find((preset) => kind(preset) === name);
+  const at = WANTED.findIndex((wanted) => wanted[0] === label && wanted[1] === outcome);
+  return (at < 0 ? WANTED.length : at) - (signal ? 0.5 : 0);
+};
 const short = (text) => (text.length > 70 ? `${text.slice(0, 70)}…` : text).replace(/\s+/g, " ");
-const kind = ({ label, outcome }) => [label, outcome && `the trace ${LABELS[outcome]}`].filter(Boolean).join(", ");
+const kind = ({ label, outcome, signal }) => [label, outcome && `the trace ${LABELS[outcome]}`, signal && "signal in the states"].filter(Boolean).join(", ");
 
 export class PromptForm {
   // onSubmit() hears of Run, onExample() of an example that was chosen, and filled in.
@@ -22,9 +27,17 @@ export class PromptForm {
       ...models.map(({ name }, i) => make("label", { class: "tick" }, make("input", { type: "checkbox", value: i, checked: true, autocomplete: "off" }), make("span", { text: name }))),
     );
     const first = presets.length ? "choose a prompt" : "no traces given";
-    setOptions(this.$("preset"), [["", first], ...presets.map((preset, i) => [String(i), [kind(preset), short(preset.prompt)].filter(Boolean).join(" · ")])], "");
-    // One of each kind: the harmful prompt that was answered first, since something can be woken there.
-    const found = WANTED.map(([label, outcome]) => presets.find((preset) => preset.label === label && preset.outcome === outcome));
+    setOptions(this.$("preset"), [["", first]], "");
+    const kinds = [...new Set(presets.map(kind))].sort((a, b) => rank(presets, a) - rank(presets, b));
+    for (const name of kinds) {
+      const of = presets.map((preset, i) => [preset, i]).filter(([preset]) => kind(preset) === name);
+      this.$("preset").append(make("optgroup", { label: name || "no label" }, ...of.map(([preset, i]) => make("option", { value: String(i), text: short(preset.prompt) }))));
+    }
+    // One of each kind: first a harmful prompt that was answered although the states have a signal, which can be woken.
+    const found = WANTED.map(([label, outcome]) => {
+      const of = presets.filter((preset) => preset.label === label && preset.outcome === outcome);
+      return of.find(({ signal }) => signal) ?? of[0];
+    });
     const offered = found.some(Boolean) ? found.filter(Boolean) : presets.slice(0, 3);
     this.$("examples").replaceChildren(
       ...offered.map((preset) => {

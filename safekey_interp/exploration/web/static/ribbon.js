@@ -3,16 +3,46 @@ import { draw, number } from "./dom.js";
 
 const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [96, 34, 6, 8, 12];
 
-// tokens: of one response. reader: its name, threshold and rate. spans: U and K. n: tokens across, so that columns align.
-export function ribbon(tokens, { reader, spans, start, n, width, active }) {
-  const shown = tokens.map((token) => token.scores[reader.name] ?? null);
-  const limits = shown.flatMap((score) => (score ? [score[0], score[1] === null ? score[0] : score[1] - 1.96 * score[2], score[1] === null ? score[0] : score[1] + 1.96 * score[2]] : []));
+// Lowest and highest of what the ribbons of some responses show, one scale for columns that stand side by side: scores and band where the
+// reader reads, and half as much again; what lies outside elsewhere is cut, and so are scores of what was steered, with what that added. Of scores
+// that have no such token yet, all.
+export function ribbonLimits(all, reader) {
+  const own = all.filter((branch) => !branch.is_steered);
+  const branches = own.length ? own : all;
+  const read = branches.flatMap((branch) => readScores(branch, reader).flatMap(edges));
+  const limits = read.length ? read : branches.flatMap(({ tokens }) => tokens.flatMap(({ scores }) => scores[reader.name]?.[0] ?? []));
   if (reader.threshold !== null) limits.push(reader.threshold);
   const [low, high] = limits.length ? [Math.min(...limits, 0), Math.max(...limits, 0)] : [-1, 1];
+  const room = read.length && reader.position !== null ? (high - low) / 4 : 0;
+  return [low - room, high + room];
+}
+
+const edges = (score) => (score[1] === null ? [score[0]] : [score[0], score[1] - 1.96 * score[2], score[1] + 1.96 * score[2]]);
+
+// Scores at the tokens that a reader reads.
+function readScores({ tokens, spans, prompt_tokens: before }, reader) {
+  const at = spans.read_at?.[reader.name] ?? [];
+  return at.map((position) => tokens[position - before.length]?.scores[reader.name]).filter((score) => score && score[0] !== null);
+}
+
+// What a reader says of a response at the tokens that it reads: its largest score there, the band of random vectors at that token, and
+// whether the score passes the alarm line.
+export function signalOf(branch, reader) {
+  const [best] = readScores(branch, reader).sort((a, b) => b[0] - a[0]);
+  if (!best) return null;
+  const [value, ...band] = edges(best);
+  return { value, band, isSignal: reader.threshold === null ? null : value > reader.threshold };
+}
+
+// tokens: of one response. reader: its name, threshold and rate. spans: U, K and where the reader reads. n: tokens across, so that columns
+// align. limits: of the vertical axis.
+export function ribbon(tokens, { reader, spans, start, n, width, active, limits: [low, high] }) {
+  const shown = tokens.map((token) => token.scores[reader.name] ?? null);
+  const readAt = new Set((spans.read_at?.[reader.name] ?? []).map((position) => position - start));
   const across = Math.max(n, 12);
   const x = (index) => LEFT + ((index + 0.5) / across) * (width - LEFT - RIGHT);
-  const y = (value) => TOP + (1 - (value - low) / (high - low || 1)) * (HEIGHT - TOP - BOTTOM);
-  const svg = draw("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": spoken(shown, reader) });
+  const y = (value) => TOP + (1 - (Math.min(Math.max(value, low), high) - low) / (high - low || 1)) * (HEIGHT - TOP - BOTTOM);
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": spoken(shown, reader, readAt) });
   const add = (name, attributes) => svg.append(draw(name, attributes));
   for (const [name, span] of [["understanding", spans.understanding], ["key-sentence", spans.key_sentence]]) {
     if (!span) continue;
@@ -29,7 +59,13 @@ export function ribbon(tokens, { reader, spans, start, n, width, active }) {
   const points = shown.map((score, i) => (score ? `${x(i)},${y(score[0])}` : null)).filter(Boolean);
   add("polyline", { class: "score", points: points.join(" ") });
   shown.forEach((score, i) => {
-    if (score && reader.threshold !== null && score[0] > reader.threshold) add("circle", { class: "above", cx: x(i), cy: y(score[0]), r: 2.6 });
+    if (!score || !readAt.has(i)) return;
+    const isAbove = reader.threshold !== null && score[0] > reader.threshold;
+    if (score[1] !== null && readAt.size <= 3) {
+      const [bottom, upper] = [score[1] - 1.96 * score[2], score[1] + 1.96 * score[2]].map(y);
+      add("rect", { class: "band read-band", x: x(i) - 3.5, width: 7, y: upper, height: Math.max(1, bottom - upper) });
+    }
+    add("circle", { class: isAbove ? "read above" : "read", cx: x(i), cy: y(score[0]), r: readAt.size > 3 ? 2.6 : 4.2 });
   });
   if (active !== null && active >= start) add("line", { class: "cursor", x1: x(active - start), x2: x(active - start), y1: TOP - 4, y2: HEIGHT });
   for (const value of new Set([low, high])) {
@@ -41,9 +77,9 @@ export function ribbon(tokens, { reader, spans, start, n, width, active }) {
   return svg;
 }
 
-// KL divergence of each next-token distribution from that of the branch beside it, nats.
-export function klStrip(kl, { n, width }) {
-  const [height, top] = [30, Math.max(...kl.filter((value) => value !== null), 1e-6)];
+// KL divergence of each next-token distribution from that of the branch beside it, nats; top: the largest of all columns.
+export function klStrip(kl, { n, width, top }) {
+  const height = 30;
   const step = (width - LEFT - RIGHT) / Math.max(n, 12);
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `KL divergence by token, at most ${number(top)} nats` });
   kl.forEach((value, index) => {
@@ -57,18 +93,26 @@ export function klStrip(kl, { n, width }) {
   return svg;
 }
 
+const PLACES = { decision: "the last token before K", understanding: "U", key_sentence: "K", prompt_end: "the last token before the response", "last(understanding)": "the last token of U", "first(key_sentence)": "the first token of K" };
+
+// The tokens that a reader reads, in words.
+const NEAR = { decision: "before K", understanding: "in U", key_sentence: "in K", prompt_end: "before the response", "last(understanding)": "at the end of U", "first(key_sentence)": "where K begins" };
+export const nearOf = ({ position }) => (position === null ? "at most" : NEAR[position] ?? `at ${position}`);
+export const placeOf = ({ position }) => (position === null ? "all tokens" : PLACES[position] ?? position);
+
 export function reading(reader) {
   if (!reader) return "No probe: nothing is scored.";
-  const what = `Bars and ribbon: ${reader.name}.`;
+  const what = `Bars under tokens and curve: score of ${reader.name}. It was fitted at ${placeOf(reader)} (dot)${reader.position === null ? "" : "; elsewhere it is shown, and says nothing by itself"}.`;
   if (reader.threshold === null) return `${what} No alarm line: ${reader.no_threshold}.`;
   const share = `${(100 * reader.false_positive_rate).toFixed(0)} %`;
-  return `${what} Dashed: alarm line, which at most ${share} of benign traces pass (n = ${reader.n_benign}). Band: random vectors.`;
+  return `${what} Dashed: alarm line; at most ${share} of benign traces score higher there (calibrated on ${reader.n_benign}). Grey band: 95 % of random vectors.`;
 }
 
-function spoken(shown, reader) {
+function spoken(shown, reader, readAt) {
   const scores = shown.filter(Boolean);
   if (!scores.length) return `No scores of ${reader.name} yet`;
   const top = Math.max(...scores.map(([value]) => value));
-  const alarm = reader.threshold === null ? "" : `, alarm line at ${number(reader.threshold)}, ${scores.some((score) => score[3]) ? "passed" : "not passed"}`;
+  const isPassed = shown.some((score, i) => score && readAt.has(i) && score[0] > reader.threshold);
+  const alarm = reader.threshold === null ? "" : `, alarm line at ${number(reader.threshold)}, ${isPassed ? "passed" : "not passed"} at ${placeOf(reader)}`;
   return `Score of ${reader.name} at ${scores.length} tokens, at most ${number(top)}${alarm}`;
 }

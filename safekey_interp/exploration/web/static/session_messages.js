@@ -6,7 +6,7 @@ export const hears = {
     Object.assign(page.session, { models: message.models, readers: message.readers, presets: message.presets, isWriter: message.is_writer });
     page.session.branches = new Map(message.branches.map((branch) => [branch.branch, fresh(branch)]));
     const names = message.models.map(({ name, n_layers: layers, n_heads: heads }) => `${name}, ${layers} layers × ${heads} heads`).join("; ");
-    page.$("about").textContent = [names, message.folder ? `kept in ${message.folder}` : "not kept on disk"].join(" · ");
+    page.$("about").textContent = [names, message.saved ? "a saved page" : message.folder ? `kept in ${message.folder}` : "not kept on disk"].join(" · ");
     page.showSession();
     if (page.takesOver && !message.is_writer) page.ask("take_over", {});
   },
@@ -37,8 +37,9 @@ export const hears = {
     if (!view || view.isReplaying) return;
     const { shown } = page;
     const seen = page.look();
-    if (seen.range[0] !== shown.range[0] || seen.range[1] !== shown.range[1]) {
-      shown.range = seen.range;
+    const isWider = String(seen.range) !== String(shown.range) || String(seen.limits) !== String(shown.limits);
+    if (isWider) {
+      Object.assign(shown, { range: seen.range, limits: seen.limits });
       page.views.forEach((each) => each.rescale(seen));
     }
     view.look = seen;
@@ -49,11 +50,13 @@ export const hears = {
     if (!branch) return;
     branch.spans = spans;
     const view = page.views.get(id);
-    if (view && !view.isReplaying) view.drawTokens();
+    if (view && !view.isReplaying) view.drawTokens(), view.drawHead();
   },
   ended(page, message) {
     const branch = page.session.branches.get(message.branch);
-    if (branch) Object.assign(branch, { status: "ended", ended: message });
+    if (!branch) return;
+    Object.assign(branch, { status: "ended", ended: message });
+    page.drawControls();
   },
   failed(page, message) {
     const branch = page.session.branches.get(message.branch);

@@ -2,15 +2,16 @@
 import { BranchTree } from "./branch_tree.js";
 import { BranchView, OWNERS } from "./branch_view.js";
 import { ChangePanel } from "./change_panel.js";
-import { finder, make, remembered, setOptions } from "./dom.js";
+import { LABELS, finder, make, remembered, setOptions } from "./dom.js";
 import { Inspector } from "./inspector.js";
 import { listenToKeys } from "./page_keys.js";
 import { PromptForm } from "./prompt_form.js";
-import { reading } from "./ribbon.js";
+import { reading, ribbonLimits } from "./ribbon.js";
 import { hears } from "./session_messages.js";
 import { setUpTour, showKeys } from "./tour.js";
 
 const KEPT = "safekey-explore-selected";
+const VERDICTS = { full_refusal: "refuse", partial_refusal: "refuse in part", full_compliance: "comply" };
 const GOES_ON = ["ready", "paused", "failed"];
 
 // root: the document, or a shadow root with the page's elements. takesOver: whether it becomes the one that changes the session.
@@ -25,7 +26,7 @@ class SessionPage {
     const $ = finder(root);
     Object.assign(this, { root, $, connection, takesOver, views: new Map() });
     this.session = { models: [], readers: [], presets: [], branches: new Map(), isWriter: true };
-    this.shown = { selected: null, compared: null, position: null, reader: null, range: [0, 1], awaited: null };
+    this.shown = { selected: null, compared: null, position: null, reader: null, range: [0, 1], awaited: null, controls: new Map() };
     this.inspector = new Inspector({ $, read: connection.read, onWeights: (id, weights) => this.views.get(id)?.text.shade(weights) });
     this.panel = new ChangePanel({ $, onFork: (body) => this.ask("fork", body).then((made) => made && this.select(made.branches[0])) });
     this.form = new PromptForm({ $, onSubmit: () => this.submit(), onExample: () => this.run() });
@@ -98,7 +99,8 @@ class SessionPage {
     if (!chosen) return [];
     if (chosen.control_of !== null && of(chosen.control_of)) chosen = of(chosen.control_of);
     const beside = of(this.shown.compared) ?? of(chosen.parent);
-    return [beside, chosen, of(chosen.control)].filter((branch, i, all) => branch && all.indexOf(branch) === i);
+    const control = of(this.shown.controls.get(chosen.branch)) ?? of(chosen.control);
+    return [beside, chosen, control].filter((branch, i, all) => branch && all.indexOf(branch) === i);
   }
 
   look() {
@@ -108,7 +110,20 @@ class SessionPage {
     const scores = reader ? all.flatMap(({ tokens }) => tokens.map(({ scores: each }) => each[reader.name]?.[0]).filter((value) => value !== undefined && value !== null)) : [];
     const limits = [...scores, ...(reader?.threshold === null || !reader ? [] : [reader.threshold])];
     const range = limits.length ? [Math.min(...limits), Math.max(...limits)] : [0, 1];
-    return { reader, range, models, n: Math.max(0, ...all.map(({ tokens }) => tokens.length)) };
+    const kl = all.slice(1).flatMap(({ difference }) => (difference?.isRead ? difference.tokens.kl : [])).filter((value) => value !== null);
+    const controls = [...this.session.branches.values()].filter(({ control_of: of }) => of !== null);
+    return {
+      reader, range, models, controls, chosen: this.shown.selected, n: Math.max(0, ...all.map(({ tokens }) => tokens.length)),
+      limits: reader ? ribbonLimits(all, reader) : [-1, 1], top: Math.max(1e-6, ...kl),
+    };
+  }
+
+  // Another control of the same change in the third column.
+  #nextControl({ branch: id, control_of: of }) {
+    const all = [...this.session.branches.values()].filter(({ control_of: other }) => other === of);
+    const at = all.findIndex(({ branch }) => branch === id);
+    this.shown.controls.set(of, all[(at + 1) % all.length].branch);
+    this.draw();
   }
 
   draw() {
@@ -118,13 +133,16 @@ class SessionPage {
     this.shown.range = seen.range;
     for (const [id, view] of views) if (!all.some(({ branch }) => branch === id)) (view.body.remove(), views.delete(id));
     all.forEach((branch, i) => {
-      if (!views.has(branch.branch)) views.set(branch.branch, new BranchView({ onToken: (id, position) => this.#chosen(id, position), onPick: (id) => this.select(id) }));
+      if (!views.has(branch.branch)) views.set(branch.branch, new BranchView({ onToken: (id, position) => this.#chosen(id, position), onPick: (id) => this.select(id), onNext: (branch) => this.#nextControl(branch) }));
       const view = views.get(branch.branch);
       if ($("columns").children[i] !== view.body) $("columns").insertBefore(view.body, $("columns").children[i] ?? null);
       view.show(branch, seen);
     });
+    // The first column is what the others are compared with: of itself nothing is said.
+    if (all[0]?.difference) Object.assign(all[0], { difference: null, firstDifference: null, compared: null }), views.get(all[0].branch).show(all[0], this.look());
     $("columns").style.setProperty("--columns", all.length || 1);
     $("welcome").hidden = this.session.branches.size > 0;
+    this.drawControls();
     this.#drawReading();
     this.drawTree();
     this.#drawChange();
@@ -132,10 +150,25 @@ class SessionPage {
     this.#compare();
   }
 
+  // What the random controls of the change in sight do, all of them: what chance brings about, too, shows nothing.
+  drawControls() {
+    const branch = this.columns().find(({ control }) => control !== null);
+    const controls = branch ? [...this.session.branches.values()].filter(({ control_of: of }) => of === branch.branch) : [];
+    this.$("control-count").hidden = controls.length < 2;
+    const counts = new Map();
+    for (const { ended } of controls) {
+      const what = ended ? VERDICTS[ended.label] ?? "without verdict" : "to come";
+      counts.set(what, (counts.get(what) ?? 0) + 1);
+    }
+    const own = branch?.ended ? `“${branch.name}” ${LABELS[branch.ended.label] ?? "has no verdict"}. ` : "";
+    const said = `${own}Of its ${controls.length} random controls: ${[...counts].map(([what, n]) => `${n} ${what}`).join(", ")}.`;
+    this.$("control-count").textContent = controls.length < 2 ? "" : said;
+  }
+
   // What bars and ribbons are.
   #drawReading() {
     const all = this.columns();
-    const isCompared = all.some(({ difference }) => difference?.isRead);
+    const isCompared = all.slice(1).some(({ difference }) => difference?.isRead);
     this.$("reading").hidden = !all.length;
     this.$("reading").textContent = reading(this.look().reader) + (isCompared ? " Blue bars: KL divergence from the first column, nats." : "");
   }
@@ -143,7 +176,8 @@ class SessionPage {
   drawTree() {
     const { branches, isWriter, models } = this.session;
     const all = this.columns();
-    this.tree.show([...branches.values()], { selected: this.shown.selected, compared: all.length > 1 ? all[0].branch : null, mayChange: isWriter, models });
+    const shown = [...branches.values()].filter(({ branch, control_of: of }) => of === null || branches.get(of)?.control === branch);
+    this.tree.show(shown, { selected: this.shown.selected, compared: all.length > 1 ? all[0].branch : null, mayChange: isWriter, models });
   }
 
   #drawChange() {
@@ -156,7 +190,7 @@ class SessionPage {
 
   #showPanel(position) {
     const { branches, readers, isWriter } = this.session;
-    if (isWriter && this.chosenBranch) this.panel.show(this.chosenBranch, position, { branches: [...branches.values()], readers });
+    if (isWriter && this.chosenBranch) this.panel.show(this.chosenBranch, position, { branches: [...branches.values()], readers, models: this.session.models });
   }
 
   drawButtons() {
@@ -194,10 +228,15 @@ class SessionPage {
     if (!this.session.branches.has(id)) return void (this.shown.awaited = [id, compared]);
     // What was read of a token of another branch leaves its place to the columns.
     if (id !== this.shown.selected) this.#letGo();
+    const isNew = id !== this.shown.selected;
     Object.assign(this.shown, { selected: id, compared, position: null });
     this.$("code").open = false;
     remembered.set("sessionStorage", KEPT, id);
     this.draw();
+    if (!isNew) return;
+    this.$(`branch-${id}`)?.scrollIntoView({ block: "nearest" });
+    const { top } = this.$("columns").getBoundingClientRect();
+    if (top < 0 || top > innerHeight * 0.7) this.$("columns").scrollIntoView({ block: "start" });
   }
 
   #letGo() {
@@ -238,7 +277,9 @@ class SessionPage {
         const now = this.session.branches.get(branch.branch);
         if (!now) continue;
         Object.assign(now, { difference: { ...difference, kl: mean, isRead }, firstDifference: difference.first_difference });
-        this.views.get(branch.branch)?.show(now, this.look());
+        const seen = this.look();
+        this.views.get(branch.branch)?.show(now, seen);
+        this.views.forEach((view) => ((view.look = seen), view.drawRibbon()));
         this.#drawReading();
       } catch (error) {
         this.trouble(error.message);

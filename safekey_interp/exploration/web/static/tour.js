@@ -3,10 +3,10 @@ import { make, remembered } from "./dom.js";
 
 const STEPS = [
   ["prompt", "Ask", "Type a prompt, or take one from the traces. Run writes the answer token by token; Stop ends it within one."],
-  ["columns", "Watch", "U is what the model understood, K the sentence that decides. The bar under each token is the probe’s score; the ribbon has its alarm line and the band of random vectors."],
+  ["columns", "Watch", "U is what the model understood, K the sentence that decides. The probe was fitted at the last token before K: the chip says whether its score there passes the alarm line, a signal, though the answer may comply."],
   ["columns", "Look", "Choose a token, by click or arrow keys: at the right, which head looks at which span, what heads write, and what each layer would say next. The text is shaded by where the token looks."],
-  ["change", "Change", "Hide U from K, edit the text, steer, swap K. The branch is written from the same seed, beside its parent and a random control."],
-  ["branches", "Keep", "Branches form a tree and are saved as you go. Each shows the Python that repeats it; Save traces writes a file that probe reads."],
+  ["change", "Change", "Hide U from K, edit the text, steer, swap K. The branch is written from the same seed, beside its parent and random controls, which are counted: 2 of 5 may refuse by chance."],
+  ["branches", "Keep", "Branches form a tree, kept in the run folder as you go. Each shows the Python that repeats it; Save traces downloads a file that probe reads."],
 ];
 const KEYS = [
   ["Ctrl Enter", "run the prompt"], ["Esc", "stop"], ["s", "one more token"], ["r", "replay"], ["p", "to the prompt"],
@@ -37,7 +37,7 @@ export function setUpTour($) {
     const isLast = at === STEPS.length - 1;
     $("tour").replaceChildren(
       make("p", {}, make("b", { text: `${at + 1} of ${STEPS.length}: ${title}. ` }), text),
-      make("div", { class: "buttons" }, ...(at ? [button("Back", () => open(at - 1))] : []), ...(isLast ? [] : [button("Next", () => open(at + 1), { class: "primary" })]), button(isLast ? "Done" : "Close", close)),
+      make("div", { class: "buttons" }, isLast ? button("Done", close, { class: "primary" }) : button("Next", () => open(at + 1), { class: "primary" }), button("Back", () => open(at - 1), { disabled: at === 0 }), ...(isLast ? [] : [button("Close", close)])),
     );
     $("tour").hidden = false;
   };
