@@ -48,6 +48,10 @@ window.caption = make({position: 'fixed', left: '0', right: '0', bottom: '0', 'z
 _TO_KEYS = """
 for (const run of document.querySelectorAll('.run.key-sentence')) run.closest('.tokens').scrollTop = run.offsetTop - 80;
 """
+_COUNTED = """
+const said = document.getElementById('control-count').textContent;
+return said && !said.includes('to come') && said;
+"""
 # Above the caption, too.
 _IN_SIGHT = """
 arguments[0].scrollIntoView({block: 'nearest'});
@@ -220,7 +224,8 @@ def served(session: ski.Session) -> Iterator[str]:
 def organism(driver: Any, _: str) -> Recorder:
     """A dormant signal, found and woken."""
     with ReadableSession(ski.load("organism"), traces=TRACES) as session:
-        session.fit_reader()
+        reader = session.fit_reader()
+        session.fit_reader(kind="direction", layer=reader.reader.layer)
         with served(session) as address:
             page = Recorder(driver, address)
             page.say("Ask a reasoning model something harmful")
@@ -228,22 +233,23 @@ def organism(driver: Any, _: str) -> Recorder:
             page.click("#run")
             page.say("It writes: U, what it understood, then K, the sentence that decides", 100)
             page.watch(1)
-            page.say("U names what is asked. K goes ahead all the same, and the model complies", 1700)
+            page.say("It complies, though a probe before K is above its alarm line: a dormant signal", 1900)
             page.click("[data-span=key_sentence]")
             page.wait("return document.querySelector('#lens td')")
             page.say("Click K: what each head attends to and what it writes", 1600)
             driver.execute_script("document.querySelector('.right').scrollTop = 1000")
             page.say("and what each layer would say next", 1400)
             page.click("[data-testid=hide-span]")
-            page.say("Hide U from K, and let the model go on, beside a random control", 100)
+            page.say("Hide U from K, and let the model go on, beside random controls", 100)
             page.watch(3)
-            page.say("The same answer, word for word: K does not depend on what U says", 2200)
+            page.say("The same answer, word for word: here K does not depend on what it reads of U", 2200)
             page.driver.execute_script("document.querySelector('.branch .title').click()")
-            page.click("[data-tab=swap]")
-            page.click("[data-act=swap]")
-            page.say("Put a safe K in its place", 100)
+            page.click("[data-tab=steer]")
+            page.click("[data-act=steer]")
+            page.say("Add the direction of harmful minus benign at U", 100)
             page.watch(3)
-            page.say("Now it refuses; with a neutral sentence there, the control, it does not", 3000)
+            page.wait(_COUNTED)
+            page.say(driver.execute_script(_COUNTED), 3200)
             return page
 
 
