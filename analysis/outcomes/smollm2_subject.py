@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.outcomes.subject import Settings, Split, Subject
-from analysis.real_model.real_study_design import ANSWER_LIMIT
+from analysis.outcomes.subject import PARTS, Settings, Split, Subject
 from analysis.real_model.real_study_prompts import PLAIN, Prompts, read_prompts
 from analysis.real_model.real_study_traces import trained_on
 from analysis.real_model.real_study_wrappers import wrappers_of
@@ -35,6 +34,8 @@ from safekey_interp.segmentation.segmenter import segment
 _TESTS = ("the same wrappers", "unseen wrappers", "XSTest")
 _EVERY_PLAIN = 3
 """Every third prompt that detectors are made with is plain."""
+_ANSWER_LIMIT = 160
+"""Tokens of an answer: those of the study, 60, end before the reasoning where U restates a wrapped request."""
 _AT_ONCE = 32
 _QUESTION = (
     'A user asked an AI assistant:\n"""\n{prompt}\n"""\nThe assistant thinks:\n"""\n{text}\n"""\n'
@@ -47,7 +48,7 @@ class SmolLM2Subject(Subject):
     """``smollm2:sft`` or ``smollm2:safekey``, or another SmolLM2 that was trained by the study."""
 
     settings = Settings(
-        max_new_tokens=ANSWER_LIMIT,
+        max_new_tokens=_ANSWER_LIMIT,
         batch_size=48,
         temperature=0.6,
         detection_tests=_TESTS,
@@ -104,7 +105,11 @@ class SmolLM2Subject(Subject):
                 prompt = form.around(trace.prompt) if form else trace.prompt
                 source = "wrapped" if form else "plain"
                 plain = trace.with_(response="", prompt=prompt, group=trace.trace_id, source=source, steps=())
-                asked.append(plain.with_(meta=about, given={}, spans={}))
+                made = plain.with_(meta=about, given={}, spans={})
+                if (
+                    trace.label == "benign" or self.part_of(made) not in PARTS[1:]
+                ):  # alarms are calibrated on benign ones
+                    asked.append(made)
         return [*asked, *(trace for trace in self.prompts.tests if trace.source != "plain")]
 
     def part_of(self, trace: Trace) -> str:
