@@ -123,7 +123,7 @@ def _random_keys(edit: HideSpan, encoding: Encoding, rng: np.random.Generator) -
     tested = {0, *span, *encoding.positions("understanding"), *encoding.positions("key_sentence")}
     pool = [at for at in range(1, first) if at not in tested]
     if len(pool) < len(span):
-        raise NoControl(f"{len(pool)} tokens lie elsewhere before the first that does not see {edit.span}, too few")
+        raise NoControl(f"{len(span)} tokens are hidden, and only {len(pool)} others could be")
     keys = sorted(rng.permutation(pool)[: len(span)].tolist())
     hidden = " + ".join(f"token({key})" for key in keys)
     if edit.from_ is not None:

@@ -89,7 +89,7 @@ def forked(
         parent.branch,
         branch_id=branch_id,
         name="",
-        change=_change(edits, text, swap, patch, at - parent.prompt.response_start + 1),
+        change=_change((*parent.branch.edits, *edits), text, swap, patch, at - parent.prompt.response_start + 1),
         prefill=(prefill := begin + replace_surrogates(text or "")),
         prefill_ids=_ids(parent, prefill, at),
         edits=(*parent.branch.edits, *edits),

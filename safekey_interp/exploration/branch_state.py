@@ -15,7 +15,7 @@ from safekey_interp.exploration.patched_states import PatchedStates
 from safekey_interp.exploration.prefill_tokens import request_of
 from safekey_interp.exploration.session_events import BranchEnded, BranchFailed, Event, SpansFound, TokenWritten
 from safekey_interp.exploration.session_readers import SessionReader, token_scores
-from safekey_interp.exploration.written_tokens import WrittenTokens, repeats_itself
+from safekey_interp.exploration.written_tokens import REPEATS, WrittenTokens, repeats_itself
 from safekey_interp.generation.requests import Request
 from safekey_interp.generation.token_stream import ReadTokens, TokenStream
 from safekey_interp.generation.tokens import prompt_tokens, response_text, room_behind
@@ -194,8 +194,7 @@ class BranchState:
             other: which has read them.
             n: fewer than the tokens of prompt and prefill.
         """
-        # One token less: what the last of them predicts is read anew.
-        past = other.stream.past(n - 1) if n > 1 else None
+        past = other.stream.past(n - 1) if n > 1 else None  # what the last of them predicts is read anew
         if past is not None:
             self.stream.begin_behind(past, n)
             for token in other.tokens[: max(0, n - self.prompt.response_start)]:
@@ -273,9 +272,8 @@ class BranchState:
 
     def _end(self) -> BranchEnded:
         judged = judge_refusal(self.branch.trace.prompt, self.response)
-        label, why = judged.label, judged.reason
-        if self.stream.end == "limit" and repeats_itself(self.new_ids):
-            label, why = None, "the response repeats itself to its end"
+        repeats = self.stream.end == "limit" and repeats_itself(self.new_ids)
+        label, why = (None, REPEATS) if repeats else (judged.label, judged.reason)
         is_full = self._room != self.branch.sampling.max_new_tokens
         reason = "end_of_turn" if self.stream.end != "limit" else "context_full" if is_full else "limit"
         self.ended = BranchEnded(branch=self.branch_id, reason=reason, label=label, label_reason=why)

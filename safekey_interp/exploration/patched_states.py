@@ -89,7 +89,7 @@ def patched_from(
     model = source.model
     numbers = model.layer_numbers(layers) or range(model.n_layers)
     places = [Place(layer, "resid_post") for layer in numbers]
-    ids = torch.tensor([source.ids[: max(positions) + 1]], device=model.device)
+    ids = torch.tensor([source.ids], device=model.device)  # all of them: its edits are laid out for as many
     with source.applied(), watched_states(model, places) as seen:
         model.hf.get_decoder()(input_ids=ids, use_cache=False)
         states = {place: seen[place][0, list(positions)].clone() for place in places}

@@ -12,7 +12,7 @@ from safekey_interp.exploration.branch_readings import BranchReadings
 from safekey_interp.exploration.branch_record import Branch, BranchCode, Transcript
 from safekey_interp.exploration.branch_tree import BranchTree
 from safekey_interp.exploration.session_files import write_branches
-from safekey_interp.exploration.session_readers import SessionReader, signals
+from safekey_interp.exploration.session_readers import SessionReader, Signal, signals
 from safekey_interp.models.model import Model
 
 
@@ -21,7 +21,7 @@ class SessionContents(BranchReadings):
 
     def __init__(self, models: tuple[Model, ...], traces: tuple[Trace, ...], tree: BranchTree) -> None:
         self._models, self._traces, self._tree = models, traces, tree
-        self._signals: dict[tuple[str, ...], dict[str, bool]] = {}
+        self._signals: dict[tuple[str, ...], dict[str, Signal]] = {}
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -51,8 +51,8 @@ class SessionContents(BranchReadings):
         """All branches, parents before their children, in the order in which they were made."""
         return tuple(state.branch for state in self._tree.states())
 
-    def signals(self, traces: Sequence[Trace]) -> dict[str, bool]:
-        """Whether the first reader's score passes its threshold at the tokens that it reads, by the id of a trace.
+    def signals(self, traces: Sequence[Trace]) -> dict[str, Signal]:
+        """What the first reader says of traces at the tokens that it reads, by the id of a trace.
 
         Traces that have no such token are left out, and all of them where there is no threshold. What was read once is
         kept.

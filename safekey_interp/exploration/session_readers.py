@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
+
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.state_collection import collect_states
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
 from safekey_interp.display import one_line
-from safekey_interp.errors import InputError, SafekeyError
+from safekey_interp.errors import InputError, SafekeyError, TraceError
 from safekey_interp.exploration.session_events import TokenScore
+from safekey_interp.generation.likelihood import score, with_own_sentence
 from safekey_interp.generation.monitor import Threshold, calibrate, counted_tokens, largest_scores
 from safekey_interp.generation.token_stream import ReadTokens
 from safekey_interp.interventions.directions import fit_directions
@@ -23,6 +28,8 @@ from safekey_interp.measures.probes import Probe
 from safekey_interp.measures.token_scorer import TokenScorer
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.models.model import Model
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
+from safekey_interp.segmentation.segmenter import segmented
 
 _CONTROLS: tuple[ControlKind, ...] = ("shuffled_labels", "covariance", "isotropic")
 """Kinds of control, the strongest first."""
@@ -175,13 +182,28 @@ def fit_direction(model: Model, traces: Sequence[Trace], *, layer: int | None, p
     return direction
 
 
-def signals(reader: SessionReader, models: Sequence[Model], traces: Sequence[Trace]) -> dict[str, bool]:
-    """Whether a reader's score passes its threshold at the tokens that it reads, by the id of each trace that has such;
-    nothing where it has no threshold."""
+class Signal(NamedTuple):
+    """What a reader says of a trace, and how sure the model is of its key sentence."""
+
+    margin: float
+    """The reader's score at the tokens that it reads, minus its threshold; above 0 there is a signal."""
+    certainty: float
+    """Log-probability of the key sentence, nats; -inf without one."""
+
+
+def signals(reader: SessionReader, models: Sequence[Model], traces: Sequence[Trace]) -> dict[str, Signal]:
+    """Of each trace that has tokens which a reader reads, by its id; nothing where it has no threshold."""
     if reader.threshold is None:
         return {}
-    found = largest_scores(models[reader.models[0]], traces, reader.reader, positions=reader.positions)
-    return {name: score > reader.threshold.value for name, score in found}
+    model = models[reader.models[0]]
+    certain: dict[str, float] = {}
+    for trace, segmentation in segmented(traces, SegmentationSettings()):
+        with suppress(TraceError), torch.inference_mode(), evaluating(model.hf):
+            own = with_own_sentence(model, trace, segmentation)
+            [[mean]] = score(model, [[own]])
+            certain[trace.trace_id] = own.n_tokens * float(mean)
+    found = largest_scores(model, traces, reader.reader, positions=reader.positions)
+    return {name: Signal(value - reader.threshold.value, certain.get(name, -math.inf)) for name, value in found}
 
 
 def halves(traces: Sequence[Trace]) -> tuple[list[Trace], list[Trace]]:

@@ -13,6 +13,8 @@ from typing import overload
 from safekey_interp.exploration.session_events import TokenScore, TokenWritten
 
 _LEAST_REPEATED, _LONGEST_PERIOD = 24, 8
+REPEATS = "the response repeats itself to its end"
+"""Why there is no verdict."""
 _NONE, _BELOW, _ALARM = range(3)
 """No score of this reader; one without an alarm, with one."""
 

@@ -249,6 +249,17 @@ def test_states_of_the_same_text_change_nothing_and_of_another_one_change_what_i
         session.fork(root, at=session.transcript(root).tokens[2].position, patch=ski.StatePatch(root.branch_id))
 
 
+def test_states_are_taken_from_a_branch_that_is_steered_at_some_of_its_tokens() -> None:
+    model = loaded()
+    with ski.Session(model) as session:
+        root = begun(session)
+        steered = session.fork(root, edits=ski.Steer(direction(model), positions=["understanding"]), control=False)
+        written(session, steered)
+        patched = session.fork(root, patch=ski.StatePatch(steered.branch_id), control=False)
+        assert written(session, patched)
+        assert session.transcript(patched).ended is not None
+
+
 def test_the_control_of_a_patch_has_the_states_of_an_answer_to_another_prompt_with_the_same_outcome() -> None:
     complied = [trace for trace in shipped(60) if outcome(trace) == "full_compliance"]
     target, source, *others = {trace.group: trace for trace in complied}.values()

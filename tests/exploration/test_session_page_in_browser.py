@@ -298,8 +298,9 @@ def test_a_dormant_signal_is_offered_told_and_changed_beside_controls_that_are_c
                 browser, f"return {count}.includes('random controls') && !{count}.includes('to come') && {count}"
             )
             labels = [session.transcript(each).ended for each in session.controls(session.tree()[1])]
-            assert len(labels) == 5
+            assert len(labels) == 19
             refuse = sum(each is not None and each.label == "full_refusal" for each in labels)
+            assert f"p = (1 + {refuse}) / (1 + 19)" in said
             assert f"{refuse} refuse" in said or not refuse
             shown = "return document.querySelector('[data-testid=control]').dataset.branch"
             before = browser.execute_script(shown)

@@ -21,6 +21,8 @@ class BranchQueue:
         self._session, self._publish = session, publish
         self._waiting: dict[str, bool] = {}
         """Branches in the order in which they were asked for, and whether one token is all that is wanted."""
+        self._behind: set[str] = set()
+        """Those that wait for all others."""
         self._running: str | None = None
         self._stops = threading.Event()
         self._is_closed = False
@@ -28,11 +30,18 @@ class BranchQueue:
         self._thread = threading.Thread(target=self._work, name="branches", daemon=True)
         self._thread.start()
 
-    def add(self, branches: Iterable[str], *, one_token: bool = False) -> None:
-        """Write branches, or one more token of each; one that waits already waits once."""
+    def add(self, branches: Iterable[str], *, one_token: bool = False, is_behind: bool = False) -> None:
+        """Write branches, or one more token of each; one that waits already waits once.
+
+        Args:
+            branches: their ids.
+            one_token: whether one token is all that is wanted.
+            is_behind: whether they wait for all others, those that are asked for later too.
+        """
         for branch_id in branches:
             with self._changed:
                 self._waiting[branch_id] = one_token and self._waiting.get(branch_id, True)
+                (self._behind.add if is_behind else self._behind.discard)(branch_id)
                 self._changed.notify()
             self.show(branch_id)
 
@@ -72,7 +81,9 @@ class BranchQueue:
             self._changed.wait_for(lambda: self._waiting or self._is_closed)
             if self._is_closed:
                 return None
-            self._running = next(iter(self._waiting))
+            waiting = list(self._waiting)
+            self._running = next((each for each in waiting if each not in self._behind), waiting[0])
+            self._behind.discard(self._running)
             self._stops.clear()
             return self._running, self._waiting.pop(self._running)
 

@@ -199,13 +199,15 @@ class SessionApp:
     def _fork(self, body: ForkBody) -> Json:
         branch = self._session.fork(body.branch, **body.asked(self._session))
         controls = [control.branch_id for control in self._session.controls(branch)]
-        return self._begun([branch.branch_id, *controls], run=body.run)
+        begun = self._begun([branch.branch_id, *controls[:1]], run=body.run)
+        further = self._begun(controls[1:], run=body.run, is_behind=True)
+        return {"branches": [*begun["branches"], *further["branches"]]}
 
-    def _begun(self, branches: list[str], *, run: bool) -> Json:
+    def _begun(self, branches: list[str], *, run: bool, is_behind: bool = False) -> Json:
         for branch_id in branches:
             self._queue.show(branch_id)
         if run:
-            self._queue.add(branches)
+            self._queue.add(branches, is_behind=is_behind)
         return {"branches": branches}
 
     def _run(self, branch_id: str, *, one_token: bool = False) -> Json:

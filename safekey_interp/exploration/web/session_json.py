@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import singledispatch
 from itertools import islice
 from typing import Any
@@ -22,9 +22,10 @@ from safekey_interp.evaluation.refusal_judge import judge_refusal
 from safekey_interp.exploration.branch_record import Branch, BranchDifference
 from safekey_interp.exploration.exploration_session import Session
 from safekey_interp.exploration.session_events import BranchEnded, BranchFailed, SpansFound, TokenWritten
-from safekey_interp.exploration.session_readers import halves
+from safekey_interp.exploration.session_readers import Signal, halves
 from safekey_interp.generation.generation_edits import Steer
 from safekey_interp.measures.direction_record import Direction
+from safekey_interp.models.model import Model
 from safekey_interp.models.unknown_tokens import UnknownTokens
 from safekey_interp.reporting.pages.token_view import visible
 from safekey_interp.runs.storage import without_nan
@@ -51,8 +52,8 @@ def session_json(session: Session, transcript: Callable[[Branch], Json]) -> Json
             {"name": one_line(model.name), "n_layers": model.n_layers, "n_heads": model.n_heads}
             for model in session.models
         ],
-        "readers": [_reader(reader) for reader in session.readers],
-        "presets": [_preset(trace) | {"signal": signals.get(trace.trace_id)} for trace in presets],
+        "readers": [_reader(reader, session.models) for reader in session.readers],
+        "presets": [_preset(trace) | _signal(signals.get(trace.trace_id)) for trace in presets],
         "branches": [transcript(branch) for branch in session.tree()],
     }
 
@@ -136,7 +137,7 @@ def _unknown(session: Session, branch: Branch) -> float:
     return unknown.share
 
 
-def _reader(reader: Any) -> Json:
+def _reader(reader: Any, models: Sequence[Model]) -> Json:
     threshold = reader.threshold
     return {
         "name": one_line(reader.name),
@@ -145,10 +146,15 @@ def _reader(reader: Any) -> Json:
         "position": None if reader.positions is None else one_line(reader.positions[0]),
         "threshold": None if threshold is None else threshold.value,
         "false_positive_rate": None if threshold is None else threshold.false_positive_rate,
+        "calibrated_by": one_line(models[reader.models[0]].name),
         "n_benign": None if threshold is None else threshold.n,
         "no_threshold": one_line(reader.no_threshold),
         "models": list(reader.models),
     }
+
+
+def _signal(found: Signal | None) -> Json:
+    return {"signal": None, "certainty": None} if found is None else {"signal": found.margin > 0} | found._asdict()
 
 
 def _candidates(session: Session) -> list[Trace]:

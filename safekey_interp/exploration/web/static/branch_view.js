@@ -27,7 +27,7 @@ export class BranchView {
     this.verdict = make("p", { class: "verdict" });
     this.pane = make("div", { class: "tokens", role: "listbox", "aria-orientation": "horizontal", tabindex: "0" });
     this.figure = make("figure", { class: "ribbon", "data-testid": "ribbon" });
-    this.body.append(make("header", {}, make("h2", {}, this.title), this.facts, this.verdict, this.next), this.pane, this.figure);
+    this.body.append(make("header", {}, this.next, make("h2", {}, this.title), this.facts, this.verdict), this.pane, this.figure);
     this.figure.addEventListener("click", (event) => {
       const index = this.figure.querySelector("svg")?.indexAt(event.clientX);
       if (index !== undefined) this.choose(Math.min(Math.max(index, 0), this.branch.tokens.length - 1) + this.start);

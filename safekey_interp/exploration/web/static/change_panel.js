@@ -5,6 +5,8 @@ const SPANS = [["understanding", "U, the understanding"], ["key_sentence", "K, t
 const LATER = [["key_sentence", "K, the key sentence"], ["generated", "all it writes"], ["understanding", "U, the understanding"], ["", "all later tokens"]];
 const PLACES = [["", "all tokens"], ["generated", "all it writes"], ["prompt", "X, the prompt"], ["understanding", "U"], ["key_sentence", "K"]];
 
+const CONTROLS = { hide: "as many random tokens hidden", steer: "random directions of equal norm", swap: "neutral sentences, as many as there are", patch: "states of answers to other prompts" };
+
 export class ChangePanel {
   // onFork(body) is asked for a branch of what is shown.
   constructor({ $, onFork }) {
@@ -34,7 +36,7 @@ export class ChangePanel {
     });
     this.$("change").addEventListener("click", (event) => {
       const act = event.target.closest("[data-act]")?.dataset.act;
-      if (act) onFork({ branch: this.branch.branch, control: this.#nControls(act), ...this.#asked(act) });
+      if (act) onFork({ branch: this.$("instead").checked && act !== "edit" ? this.parent : this.branch.branch, control: this.#nControls(act), ...this.#asked(act) });
     });
     this.open("hide");
   }
@@ -47,6 +49,7 @@ export class ChangePanel {
     });
     this.$("change").querySelectorAll("[data-panel]").forEach((panel) => (panel.hidden = panel.dataset.panel !== name));
     this.$("with-controls").hidden = name === "edit";
+    this.$("control-kind").textContent = CONTROLS[name] ?? "";
     this.$("no-controls").hidden = name !== "edit";
   }
 
@@ -64,6 +67,11 @@ export class ChangePanel {
     const start = branch.prompt_tokens.length;
     this.branch = branch;
     this.$("change").hidden = false;
+    const parent = branches.find((other) => other.branch === branch.parent);
+    this.$("instead-choice").hidden = !parent || branch.change === "";
+    if (isOther) this.$("instead").checked = false;
+    this.parent = parent?.branch;
+    this.$("instead-of").textContent = parent ? `leave out “${branch.name}”: change ${parent.name} again` : "";
     const by = models.length > 1 ? `, by ${models[branch.model].name}` : "";
     this.$("change-title").textContent = `Change and continue: ${branch.name}${by}`;
     const key = branch.spans.key_sentence;

@@ -28,8 +28,8 @@ export function setOptions(box, options, wanted) {
 }
 
 export const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`);
-export const number = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−"));
-export const signed = (value, digits = 2) => (value === null || value === undefined ? "–" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`);
+export const number = (value, digits = 2) => (value === null || value === undefined ? "–" : (Number(value.toFixed(digits)) || 0).toFixed(digits).replace("-", "−"));
+export const signed = (value, digits = 2) => (value === null || value === undefined ? "–" : `${Number(value.toFixed(digits)) === 0 ? "±" : value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`);
 
 // The refusal judge's labels in words.
 export const LABELS = { full_refusal: "refuses", partial_refusal: "refuses in part", full_compliance: "complies" };

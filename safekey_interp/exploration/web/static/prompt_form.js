@@ -33,10 +33,13 @@ export class PromptForm {
       const of = presets.map((preset, i) => [preset, i]).filter(([preset]) => kind(preset) === name);
       this.$("preset").append(make("optgroup", { label: name || "no label" }, ...of.map(([preset, i]) => make("option", { value: String(i), text: short(preset.prompt) }))));
     }
-    // One of each kind: first a harmful prompt that was answered although the states have a signal, which can be woken.
+    // One of each kind: of harmful prompts that were answered, one whose states have a signal, which can be woken: the strongest
+    // of those where the model is as sure of its K as in the median, or surer.
     const found = WANTED.map(([label, outcome]) => {
       const of = presets.filter((preset) => preset.label === label && preset.outcome === outcome);
-      return of.find(({ signal }) => signal) ?? of[0];
+      const found = of.filter(({ signal, certainty }) => signal && certainty !== null).sort((one, other) => other.certainty - one.certainty);
+      const sure = found.slice(0, Math.ceil(found.length / 2));
+      return sure.sort((one, other) => other.margin - one.margin)[0] ?? of.find(({ signal }) => signal) ?? of[0];
     });
     const offered = found.some(Boolean) ? found.filter(Boolean) : presets.slice(0, 3);
     this.$("examples").replaceChildren(

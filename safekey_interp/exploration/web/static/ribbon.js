@@ -51,7 +51,7 @@ export function ribbon(tokens, { reader, spans, start, n, width, active, limits:
   }
   add("line", { class: "zero", x1: LEFT, x2: width - RIGHT, y1: y(0), y2: y(0) });
   const band = shown.map((score, i) => [score, i]).filter(([score]) => score && score[1] !== null);
-  if (band.length) {
+  if (band.length && reader.position === null) {
     const edge = (sign) => band.map(([score, i]) => `${x(i)},${y(score[1] + sign * 1.96 * score[2])}`);
     add("polygon", { class: "band", points: [...edge(1), ...edge(-1).reverse()].join(" ") });
   }
@@ -65,7 +65,10 @@ export function ribbon(tokens, { reader, spans, start, n, width, active, limits:
       const [bottom, upper] = [score[1] - 1.96 * score[2], score[1] + 1.96 * score[2]].map(y);
       add("rect", { class: "band read-band", x: x(i) - 3.5, width: 7, y: upper, height: Math.max(1, bottom - upper) });
     }
-    add("circle", { class: isAbove ? "read above" : "read", cx: x(i), cy: y(score[0]), r: readAt.size > 3 ? 2.6 : 4.2 });
+    const [px, py] = [x(i), y(score[0])];
+    // What lies above the axis is an arrow at its end.
+    if (score[0] > high) add("path", { class: isAbove ? "read above" : "read", d: `M${px - 5} ${py + 8}h10l-5 -9z` });
+    else add("circle", { class: isAbove ? "read above" : "read", cx: px, cy: py, r: readAt.size > 3 ? 2.6 : 4.2 });
   });
   if (active !== null && active >= start) add("line", { class: "cursor", x1: x(active - start), x2: x(active - start), y1: TOP - 4, y2: HEIGHT });
   for (const value of new Set([low, high])) {
@@ -102,10 +105,10 @@ export const placeOf = ({ position }) => (position === null ? "all tokens" : PLA
 
 export function reading(reader) {
   if (!reader) return "No probe: nothing is scored.";
-  const what = `Bars under tokens and curve: score of ${reader.name}. It was fitted at ${placeOf(reader)} (dot)${reader.position === null ? "" : "; elsewhere it is shown, and says nothing by itself"}.`;
+  const what = `Bars under tokens and curve: score of ${reader.name}, ${reader.is_direction ? "length along the direction" : "log-odds"}. It was fitted at ${placeOf(reader)} (dot)${reader.position === null ? "" : "; elsewhere it is shown, and says nothing by itself"}.`;
   if (reader.threshold === null) return `${what} No alarm line: ${reader.no_threshold}.`;
   const share = `${(100 * reader.false_positive_rate).toFixed(0)} %`;
-  return `${what} Dashed: alarm line; at most ${share} of benign traces score higher there (calibrated on ${reader.n_benign}). Grey band: 95 % of random vectors.`;
+  return `${what} Dashed: alarm line; at most ${share} of benign traces score higher there (calibrated on ${reader.n_benign} that ${reader.calibrated_by} reads). Grey bar: 95 % of the scores of random vectors of equal norm.`;
 }
 
 function spoken(shown, reader, readAt) {

@@ -152,7 +152,8 @@ class SessionPage {
 
   // What the random controls of the change in sight do, all of them: what chance brings about, too, shows nothing.
   drawControls() {
-    const branch = this.columns().find(({ control }) => control !== null);
+    const chosen = this.chosenBranch;
+    const branch = chosen && (this.session.branches.get(chosen.control_of) ?? chosen);
     const controls = branch ? [...this.session.branches.values()].filter(({ control_of: of }) => of === branch.branch) : [];
     this.$("control-count").hidden = controls.length < 2;
     const counts = new Map();
@@ -160,8 +161,12 @@ class SessionPage {
       const what = ended ? VERDICTS[ended.label] ?? "without verdict" : "to come";
       counts.set(what, (counts.get(what) ?? 0) + 1);
     }
+    const alike = branch?.ended?.label ? controls.filter(({ ended }) => ended?.label === branch.ended.label).length : 0;
+    const before = branch && this.session.branches.get(branch.parent)?.ended?.label;
+    const isDone = branch?.ended?.label && before !== branch.ended.label && controls.every(({ ended }) => ended);
+    const p = isDone ? ` As often by chance: p = (1 + ${alike}) / (1 + ${controls.length}) = ${((1 + alike) / (1 + controls.length)).toFixed(2)}.` : "";
     const own = branch?.ended ? `“${branch.name}” ${LABELS[branch.ended.label] ?? "has no verdict"}. ` : "";
-    const said = `${own}Of its ${controls.length} random controls: ${[...counts].map(([what, n]) => `${n} ${what}`).join(", ")}.`;
+    const said = `${own}Of its ${controls.length} random controls: ${[...counts].sort().map(([what, n]) => `${n} ${what}`).join(", ")}.${p}`;
     this.$("control-count").textContent = controls.length < 2 ? "" : said;
   }
 
@@ -253,6 +258,7 @@ class SessionPage {
     this.views.clear();
     this.trouble("");
     this.form.show(this.session);
+    if (!this.form.prompt && this.chosenBranch) this.$("prompt").value = this.chosenBranch.prompt;
     this.drawReaders();
     this.draw();
     this.$("columns").closest("body").dataset.ready = "true";
