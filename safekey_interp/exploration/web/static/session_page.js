@@ -164,7 +164,7 @@ class SessionPage {
     const alike = branch?.ended?.label ? controls.filter(({ ended }) => ended?.label === branch.ended.label).length : 0;
     const before = branch && this.session.branches.get(branch.parent)?.ended?.label;
     const isDone = branch?.ended?.label && before !== branch.ended.label && controls.every(({ ended }) => ended);
-    const p = isDone ? ` As often by chance: p = (1 + ${alike}) / (1 + ${controls.length}) = ${((1 + alike) / (1 + controls.length)).toFixed(2)}.` : "";
+    const p = isDone ? ` By chance: p = (1 + ${alike}) / (1 + ${controls.length}) = ${((1 + alike) / (1 + controls.length)).toFixed(2)}.` : "";
     const own = branch?.ended ? `“${branch.name}” ${LABELS[branch.ended.label] ?? "has no verdict"}. ` : "";
     const said = `${own}Of its ${controls.length} random controls: ${[...counts].sort().map(([what, n]) => `${n} ${what}`).join(", ")}.${p}`;
     this.$("control-count").textContent = controls.length < 2 ? "" : said;
