@@ -106,6 +106,7 @@ def test_benchmarks_and_models_join_later_and_other_settings_do_not(
     assert "limit was None, now 3" in other.err
 
 
+@pytest.mark.slow
 def test_what_fails_is_left_out_with_its_reason_and_asked_again(
     here: Path, harness: Path, command: Callable[..., Ended]
 ) -> None:

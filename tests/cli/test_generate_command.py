@@ -183,6 +183,7 @@ def test_prompts_are_answered_and_then_probed(here: Path, command: Type) -> None
     assert open_run(folder).manifest["data"]["n_read"] == 24
 
 
+@pytest.mark.slow
 def test_a_probe_goes_on_from_answers_that_a_kill_left(here: Path, command: Type) -> None:
     asked = write_prompts(24)
     answers = Path("half/generated.jsonl")

@@ -93,6 +93,7 @@ DIRECTLY: dict[str, Callable[..., pd.DataFrame]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DIRECTLY)
 def test_the_numbers_are_the_functions_own_whatever_the_pieces(runs: Any, kind: str) -> None:
     effects = runs(kind).effects
@@ -224,6 +225,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_one_that_nobody_killed(whole: Path, tmp_path: Path) -> None:
     last = n_changes(whole)
     for kill_at in (2, last // 2, last):

@@ -122,6 +122,7 @@ def test_conditions_stand_apart_in_every_table(tmp_path: Path, model: Model) -> 
     assert write_report(run.path).is_file()
 
 
+@pytest.mark.slow
 def test_conditions_by_a_field_of_meta_by_nothing_and_by_what_is_not_there(tmp_path: Path, model: Model) -> None:
     data = in_conditions(DATA)
     run = run_probe(model, data, out=tmp_path / "meta", by="wrapper", layers=[1], **SETTINGS)
@@ -431,6 +432,7 @@ def test_outcomes_can_be_the_classes(tmp_path: Path, model: Model) -> None:
     assert {"aha:safe", "aha:unsafe"} <= set(run.attention_by_layer["subset"])
 
 
+@pytest.mark.slow
 def test_any_column_of_two_values_can_be_the_classes(tmp_path: Path, model: Model) -> None:
     data = [
         trace.with_(label=("correct", "wrong")[number % 2], meta={"language": ("en", "fr")[number % 2], "n": number})

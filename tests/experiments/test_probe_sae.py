@@ -59,6 +59,7 @@ def test_findings_and_page_say_what_the_latents_tell(made) -> None:
     assert "SAE" not in ski.write_report(plain.path).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_a_run_ends_with_the_same_tables(tmp_path: Path) -> None:
     random_sae(tmp_path / "sae", 32)
     settings = {"chunk": 4, "n_examples": 3, "sae": tmp_path / "sae"}

@@ -45,6 +45,7 @@ def test_what_heads_write_is_read_of_a_steered_branch_before_any_other():
         assert len(session.writes(steered, key.start)) == model.n_layers * model.n_heads
 
 
+@pytest.mark.slow
 def test_a_signal_is_read_where_the_reader_was_fitted_and_seldom_on_benign_traces() -> None:
     """Jailbreaks that comply have it, as the organism was made for, and benign traces at the stated rate."""
     model, traces = ski.load("organism"), list(ski.read_traces(TRACES))

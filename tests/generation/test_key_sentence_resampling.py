@@ -150,6 +150,7 @@ def test_planted_k_decides_on_policy() -> None:
     assert refused["size"].min() >= 4
 
 
+@pytest.mark.slow
 def test_planted_null_two_draws_of_a_kind_do_not_differ() -> None:
     """The second draw of a kind against the first: whatever is found between kinds is not found within one."""
     some = [t for t in organism.read_shipped() if t.label == "harmful"][::14]

@@ -406,6 +406,7 @@ def test_a_planted_null_is_found_by_none() -> None:
     assert found.loc["dose_curvature", 1.0, "none"]["high"] < 0, "a quarter does as much as all"
 
 
+@pytest.mark.slow
 def test_what_is_peculiar_to_a_few_donors_is_no_effect_of_their_label() -> None:
     """Donors differ, labels do not: the contrast's interval leaves 0 out in about 5 % of draws, not in most.
 

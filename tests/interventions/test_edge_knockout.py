@@ -95,6 +95,7 @@ def test_random_heads_are_the_same_for_every_trace() -> None:
     assert (drawn["heads"].str.split().str.len() == drawn["n_heads"]).all()
 
 
+@pytest.mark.slow
 def test_few_heads_of_the_organism_carry_what_u_says_to_the_decision() -> None:
     traces = [trace for trace in organism.read_shipped() if trace.label == "harmful" and trace.source == "plain"][:16]
     table = cut_edges(load("organism"), traces, top=[4], n_random=20, finder="given")

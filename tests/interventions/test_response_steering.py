@@ -59,6 +59,7 @@ def table() -> pd.DataFrame:
     return steer_responses(toy(), requests()[1], direction(), judge=ActOutcomes(), scales=SCALES, **options)
 
 
+@pytest.mark.slow
 def test_every_row_is_what_the_model_generates_with_that_edit() -> None:
     asked = requests()[1][::5]
     draws = {

@@ -53,6 +53,7 @@ def test_a_planted_effect_is_found(name: str) -> None:
     assert all(found)
 
 
+@pytest.mark.slow
 def test_a_planted_null_is_seldom_found() -> None:
     found = [shown for run in range(20) for shown in experiments.separability(run, False).values()]
     assert None not in found

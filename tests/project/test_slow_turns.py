@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HELPERS = Path(__file__).parents[1] / "helpers"
 CONFTEST = """
 import sys
@@ -52,6 +54,7 @@ def test_whoever_waits_longest_comes_first_and_what_fails_waits_on(tmp_path: Pat
     assert min(passed.values()) > 30.0
 
 
+@pytest.mark.slow
 def test_processes_share_the_turns_and_nothing_starts_too_late(tmp_path: Path) -> None:
     shared = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
     assert "2 passed, 1 skipped" in suite(tmp_path, *shared, within=100)
