@@ -123,6 +123,7 @@ def test_one_s_own_k_goes_on_as_it_did() -> None:
     assert all(whole[row.trace_id].startswith(row.response) for row in came.itertuples())
 
 
+@pytest.mark.slow
 def test_draws_depend_on_seed_and_trace_alone() -> None:
     model = load("organism")
     options: dict[str, Any] = {"n_tries": 6, "key_tokens": 30, "judge": judge_refusal}

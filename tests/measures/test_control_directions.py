@@ -96,6 +96,7 @@ def test_shuffled_labels_are_found_as_often_as_the_level_says() -> None:
         assert 0.42 <= (p <= 0.5).mean() <= 0.58
 
 
+@pytest.mark.slow
 def test_of_few_requests_the_tested_direction_is_one_more_draw() -> None:
     """Of 12, beyond all of 10 draws in one run of 11; if draws were not orthogonal to each other, in .126."""
     rng = np.random.default_rng(5)

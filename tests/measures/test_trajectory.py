@@ -163,6 +163,7 @@ def fitted(model: Any) -> tuple[Probe, list[Any]]:
     return probe, others
 
 
+@pytest.mark.slow
 def test_a_threshold_holds_its_rate_and_the_watch_tells_harm() -> None:
     model = ski.load("organism:sft")
     probe, others = fitted(model)

@@ -50,7 +50,14 @@ def planted(*, in_states: int | None, in_words: int | None, n: int = 1500) -> Re
     return Read(traces, others, texts, {"rules": np.full((n, len(PREFIXES)), 0.5)}, part)
 
 
-@pytest.mark.parametrize(("in_states", "in_words"), [(2, 4), (None, 3), (None, None)])
+@pytest.mark.parametrize(
+    ("in_states", "in_words"),
+    [
+        (2, 4),
+        pytest.param(None, 3, marks=pytest.mark.slow),
+        pytest.param(None, None, marks=pytest.mark.slow),
+    ],
+)
 def test_what_is_planted_is_found_where_it_begins_and_by_its_reader(in_states: Any, in_words: Any) -> None:
     found = planted(in_states=in_states, in_words=in_words)
     table: Any = detected(found, TESTS, 0.05)

@@ -102,6 +102,7 @@ def test_a_script_in_a_trace_stays_text(browser, page):
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
+@pytest.mark.slow
 def test_the_keyboard_reaches_the_tokens_and_moves_among_them(browser, page):
     from selenium.webdriver.common.keys import Keys
 
@@ -132,6 +133,7 @@ def test_the_keyboard_reaches_the_tokens_and_moves_among_them(browser, page):
     assert browser.execute_script("return document.querySelectorAll('[aria-selected=true]').length") == 1
 
 
+@pytest.mark.slow
 def test_attention_follows_the_choices_and_hiding_the_first_token(browser, page):
     visit(browser, page)
     first = "return +document.querySelector('.token').style.getPropertyValue('--a')"
@@ -145,6 +147,7 @@ def test_attention_follows_the_choices_and_hiding_the_first_token(browser, page)
     assert browser.execute_script(shades) != before
 
 
+@pytest.mark.slow
 def test_a_condition_is_chosen_and_a_pair_is_drawn(browser, page):
     visit(browser, page)
     caption = "return document.getElementById('mass-prompt-caption').textContent"
@@ -159,6 +162,7 @@ def test_a_condition_is_chosen_and_a_pair_is_drawn(browser, page):
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
+@pytest.mark.slow
 def test_every_control_has_a_name(browser, page):
     visit(browser, page)
     tree = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
@@ -224,6 +228,7 @@ def test_every_plot_of_training_is_drawn_and_no_word_is_cut(browser, training_pa
     assert min(room) >= 0
 
 
+@pytest.mark.slow
 def test_the_page_of_training_is_quiet_and_names_its_columns_after_the_axes(browser, training_page):
     open_drawn(browser, training_page, 1280)
     browser.execute_script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")

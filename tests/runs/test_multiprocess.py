@@ -96,6 +96,7 @@ def test_killed_while_summaries_are_made(whole: Path, tmp_path: Path) -> None:
     assert_same(out, whole)
 
 
+@pytest.mark.slow
 def test_a_process_group_of_ones_own_is_enough(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run_in_team(2, DATA, out, group=tmp_path / "group", **SETTINGS) == [0, 0]
