@@ -19,7 +19,6 @@ from safekey_interp.generation.generation_edits import GENERATED, GenerationEdit
 from safekey_interp.generation.prefill import SWAPS, swap_sentences_for
 from safekey_interp.generation.sampling import Sampling
 
-_RANDOM = ((True, "random keys"), (False, "a random direction"))
 _LETTERS = {
     "understanding": "U",
     "key_sentence": "K",
@@ -140,8 +139,8 @@ def _control(
         what.append("a neutral sentence")
     if edits and own is not None:
         changes["edits"] = (*branch.edits[: len(branch.edits) - len(edits)], *control_edits(edits, own, rng))
-        hides = {isinstance(edit, HideSpan) for edit in edits}
-        what += [words for is_hidden, words in _RANDOM if is_hidden in hides]
+        kinds = ("random keys" if isinstance(edit, HideSpan) else "a random direction" for edit in edits)
+        what += dict.fromkeys(kinds)
     if patch is not None and own is not None:
         source = tree.source_of(patch, branch.model)
         n = min(len(encoding.positions(patch.positions)) for encoding in (source.encoding, own))

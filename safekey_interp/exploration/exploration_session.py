@@ -74,16 +74,16 @@ class Session(SessionContents):
         found = (models,) if isinstance(models, Model) else tuple(models)
         if not found:
             raise InputError("models: got none, expected one from ski.load, or several")
-        self._settings = {"finder": finder, "delimiters": delimiters, "seed": seed, "rate": false_positive_rate}
+        settings = {"finder": finder, "delimiters": delimiters, "seed": seed, "rate": false_positive_rate}
         self._seed = seed
         found_by = SegmentationSettings(finder=finder, delimiters=delimiters).make()
-        super().__init__(found, presets_of(traces), BranchTree(found, found_by, memory_gb))
+        super().__init__(found, presets_of(traces), BranchTree(found, found_by, memory_gb), settings)
         several = [readers] if isinstance(readers, Reader) else readers
         named = several.items() if isinstance(several, Mapping) else [(None, reader) for reader in several]
         for name, reader in named:
             self.add_reader(reader, name=name)
         if out is not None:
-            log = self._tree.log = new_log(Path(out), found, self._settings, self._traces)
+            log = self._tree.log = new_log(Path(out), found, settings, self._traces)
             for reader in self._tree.readers:
                 write_reader(log, reader)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.exploration.branch_code import code_of
@@ -19,8 +19,10 @@ from safekey_interp.models.model import Model
 class SessionContents(BranchReadings):
     """What a session holds."""
 
-    def __init__(self, models: tuple[Model, ...], traces: tuple[Trace, ...], tree: BranchTree) -> None:
-        self._models, self._traces, self._tree = models, traces, tree
+    def __init__(
+        self, models: tuple[Model, ...], traces: tuple[Trace, ...], tree: BranchTree, settings: Mapping[str, Any]
+    ) -> None:
+        self._models, self._traces, self._tree, self._settings = models, traces, tree, settings
         self._signals: dict[tuple[str, ...], dict[str, Signal]] = {}
 
     @property
@@ -63,7 +65,7 @@ class SessionContents(BranchReadings):
         asked = (readers[0].name, *(trace.trace_id for trace in traces))
         if asked not in self._signals:
             with self._tree.lock:
-                self._signals[asked] = signals(readers[0], self._models, traces)
+                self._signals[asked] = signals(readers[0], self._models, traces, self._settings["finder"])
         return self._signals[asked]
 
     def controls(self, branch: Branch | str) -> tuple[Branch, ...]:

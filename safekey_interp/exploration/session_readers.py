@@ -60,7 +60,7 @@ class SessionReader:
     @property
     def positions(self) -> tuple[str, ...] | None:
         """Span expression of the tokens that it reads, and that its threshold is calibrated at; None for all."""
-        return (self.reader.position,) if self.reader.position else None
+        return _positions_of(self.reader)
 
     def read_at(self, encoding: Encoding) -> tuple[int, ...]:
         """Positions of these tokens in a response, as far as its spans are found; ascending."""
@@ -113,7 +113,7 @@ def make_reader(
             _spread(benign),
             reader,
             false_positive_rate=false_positive_rate,
-            positions=(reader.position,) if reader.position else None,
+            positions=_positions_of(reader),
             finder=finder,
         )
     except SafekeyError as error:
@@ -191,18 +191,19 @@ class Signal(NamedTuple):
     """Log-probability of the key sentence, nats; -inf without one."""
 
 
-def signals(reader: SessionReader, models: Sequence[Model], traces: Sequence[Trace]) -> dict[str, Signal]:
+def signals(reader: SessionReader, models: Sequence[Model], traces: Sequence[Trace], finder: str) -> dict[str, Signal]:
     """Of each trace that has tokens which a reader reads, by its id; nothing where it has no threshold."""
     if reader.threshold is None:
         return {}
     model = models[reader.models[0]]
-    certain: dict[str, float] = {}
-    for trace, segmentation in segmented(traces, SegmentationSettings()):
-        with suppress(TraceError), torch.inference_mode(), evaluating(model.hf):
-            own = with_own_sentence(model, trace, segmentation)
-            [[mean]] = score(model, [[own]])
-            certain[trace.trace_id] = own.n_tokens * float(mean)
-    found = largest_scores(model, traces, reader.reader, positions=reader.positions)
+    own = {}
+    for trace, segmentation in segmented(traces, SegmentationSettings(finder=finder)):
+        with suppress(TraceError):
+            own[trace.trace_id] = with_own_sentence(model, trace, segmentation)
+    with torch.inference_mode(), evaluating(model.hf):
+        means = score(model, [[sentence] for sentence in own.values()])
+    certain = {name: own[name].n_tokens * float(mean) for name, [mean] in zip(own, means, strict=True)}
+    found = largest_scores(model, traces, reader.reader, positions=reader.positions, finder=finder)
     return {name: Signal(value - reader.threshold.value, certain.get(name, -math.inf)) for name, value in found}
 
 
@@ -212,6 +213,11 @@ def halves(traces: Sequence[Trace]) -> tuple[list[Trace], list[Trace]]:
     for trace in traces:
         parts[hashlib.sha256(trace.group.encode()).digest()[0] % 2].append(trace)
     return parts
+
+
+def _positions_of(reader: Probe | Direction) -> tuple[str, ...] | None:
+    """Span expression of the tokens that a reader was fitted at; None for all."""
+    return (reader.position,) if reader.position else None
 
 
 def _fits(reader: Probe | Direction, model: Model) -> bool:

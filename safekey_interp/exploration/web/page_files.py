@@ -65,11 +65,13 @@ def saved_page(session: Session, readings: PositionReadings | None = None) -> st
     found = {name: file.text for name, file in page_files().items()}
     script = found["token_text.js"] + _one_script(found, "saved_page.js")
     style = found["page.css"] + found["explore.css"]
-    shown = session_json(session, lambda branch: transcript_json(session, branch.branch_id, is_waiting=False))
+    shown = session_json(
+        session, lambda branch: transcript_json(session, branch.branch_id, is_waiting=False), with_presets=False
+    )
     of_tokens = _token_readings(readings or PositionReadings(session), shown["branches"])
     n_tokens = len({(asked.branch, asked.position) for asked in of_tokens})
     data = {
-        "session": shown | {"is_writer": False, "tab": "", "presets": [], "folder": None, "saved": True},
+        "session": shown | {"is_writer": False, "tab": "", "folder": None, "saved": True},
         "readings": {asked.query: reading for asked, reading in of_tokens.items()}
         | dict(_branch_readings(session, shown["branches"])),
         "held": f"Not in this saved page, which has the readings of {n_tokens} tokens: the first of each key sentence "

@@ -35,7 +35,7 @@ from safekey_interp.exploration.web.request_bodies import (
     StartBody,
     read_body,
 )
-from safekey_interp.exploration.web.session_json import difference_json, json_text, session_json
+from safekey_interp.exploration.web.session_json import difference_json, json_text, readers_json, session_json
 
 Json = dict[str, Any]
 _KEEP_ALIVE = 15.0
@@ -228,7 +228,7 @@ class SessionApp:
 
     def _fit(self, body: FitBody) -> Json:
         self._session.fit_reader(layer=body.layer, position=body.position, model=body.model)
-        described = session_json(self._session, lambda _: {})["readers"]
+        described = readers_json(self._session)
         self._tabs.publish({"type": "readers", "readers": described})
         return {"readers": described}
 

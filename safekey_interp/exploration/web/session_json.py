@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import singledispatch
 from itertools import islice
@@ -41,10 +42,8 @@ def json_text(value: Any) -> str:
     return json.dumps(without_nan(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
-def session_json(session: Session, transcript: Callable[[Branch], Json]) -> Json:
+def session_json(session: Session, transcript: Callable[[Branch], Json], *, with_presets: bool = True) -> Json:
     """A session as it is: models, readers, presets and all branches, each made by ``transcript``."""
-    presets = session.traces[:MOST_PRESETS]
-    signals = session.signals(_candidates(session))
     return {
         "type": "session",
         "folder": None if session.folder is None else printable(str(session.folder)),
@@ -52,10 +51,15 @@ def session_json(session: Session, transcript: Callable[[Branch], Json]) -> Json
             {"name": one_line(model.name), "n_layers": model.n_layers, "n_heads": model.n_heads}
             for model in session.models
         ],
-        "readers": [_reader(reader, session.models) for reader in session.readers],
-        "presets": [_preset(trace) | _signal(signals.get(trace.trace_id)) for trace in presets],
+        "readers": readers_json(session),
+        "presets": _presets(session) if with_presets else [],
         "branches": [transcript(branch) for branch in session.tree()],
     }
+
+
+def readers_json(session: Session) -> list[Json]:
+    """What scores every token."""
+    return [_reader(reader, session.models) for reader in session.readers]
 
 
 def transcript_json(session: Session, branch_id: str, *, is_waiting: bool) -> Json:
@@ -153,8 +157,10 @@ def _reader(reader: Any, models: Sequence[Model]) -> Json:
     }
 
 
-def _signal(found: Signal | None) -> Json:
-    return {"signal": None, "certainty": None} if found is None else {"signal": found.margin > 0} | found._asdict()
+def _presets(session: Session) -> list[Json]:
+    signals, unread = session.signals(_candidates(session)), Signal(math.nan, math.nan)
+    presets = session.traces[:MOST_PRESETS]
+    return [_preset(trace) | signals.get(trace.trace_id, unread)._asdict() for trace in presets]
 
 
 def _candidates(session: Session) -> list[Trace]:

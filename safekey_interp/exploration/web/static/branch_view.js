@@ -109,7 +109,7 @@ export class BranchView {
     const token = this.branch.tokens[position - this.start];
     if (!token) return;
     if (token.is_given) node.classList.add("given");
-    if (this.branch.firstDifference === token.index) node.classList.add("differs");
+    if (this.difference?.first_difference === token.index) node.classList.add("differs");
     this.#score(node, token);
   }
 
@@ -145,7 +145,7 @@ export class BranchView {
   drawHead() {
     const { branch } = this;
     this.title.textContent = branch.name;
-    this.next.hidden = this.controls.length < 2;
+    this.next.hidden = branch.control_of === null || this.look.controlsOf(branch.control_of).length < 2;
     const { models } = this.look;
     const said = [
       branch.change === branch.name ? "" : branch.change,
@@ -164,7 +164,7 @@ export class BranchView {
     if (label) chip(LABELS[label] ?? label, label, `refusal judge: ${branch.ended.label_reason}`);
     else if (branch.ended) chip(`no verdict: ${branch.ended.label_reason || "the refusal judge cannot tell"}`, "");
     this.#drawSignal(chip);
-    const { difference } = branch;
+    const { difference } = this;
     if (difference) {
       const at = difference.first_difference;
       chip(at === null ? "no token differs" : `differs from token ${at + 1}`, "");
@@ -190,15 +190,17 @@ export class BranchView {
     chip(`${what} ${nearOf(reader)}: ${number(value, 1)} (${against.filter(Boolean).join("; ")})`, isSignal ? "signal" : "", `score of ${reader.name}`);
   }
 
-  get controls() {
-    const { control_of: of } = this.branch;
-    return of === null ? [] : this.look.controls.filter((other) => other.control_of === of);
+  // How it differs from the branch in the first column, as far as that is known.
+  get difference() {
+    const { difference } = this.branch;
+    return difference?.other === this.look.beside ? difference : null;
   }
 
   drawRibbon() {
     const { reader, n, limits, top } = this.look;
     const width = Math.max(240, Math.floor(this.body.clientWidth - 2));
-    const { tokens, spans, difference } = this.branch;
+    const { tokens, spans } = this.branch;
+    const { difference } = this;
     const active = this.text.active >= 0 ? this.text.active : null;
     const drawn = reader ? [ribbon(tokens, { reader, spans, start: this.start, n, width, active, limits })] : [];
     if (difference?.isRead) drawn.push(klStrip(difference.tokens.kl, { n, width, top }));

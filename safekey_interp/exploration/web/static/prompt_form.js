@@ -3,12 +3,12 @@ import { LABELS, make, setOptions } from "./dom.js";
 
 const WANTED = [["harmful", "full_compliance"], ["harmful", "full_refusal"], ["benign", "full_compliance"]];
 const rank = (presets, name) => {
-  const { label, outcome, signal } = presets.find((preset) => kind(preset) === name);
+  const { label, outcome, margin } = presets.find((preset) => kind(preset) === name);
   const at = WANTED.findIndex((wanted) => wanted[0] === label && wanted[1] === outcome);
-  return (at < 0 ? WANTED.length : at) - (signal ? 0.5 : 0);
+  return (at < 0 ? WANTED.length : at) - (margin > 0 ? 0.5 : 0);
 };
 const short = (text) => (text.length > 70 ? `${text.slice(0, 70)}…` : text).replace(/\s+/g, " ");
-const kind = ({ label, outcome, signal }) => [label, outcome && `the trace ${LABELS[outcome]}`, signal && "signal in the states"].filter(Boolean).join(", ");
+const kind = ({ label, outcome, margin }) => [label, outcome && `the trace ${LABELS[outcome]}`, margin > 0 && "signal in the states"].filter(Boolean).join(", ");
 
 export class PromptForm {
   // onSubmit() hears of Run, onExample() of an example that was chosen, and filled in.
@@ -37,9 +37,9 @@ export class PromptForm {
     // of those where the model is as sure of its K as in the median, or surer.
     const found = WANTED.map(([label, outcome]) => {
       const of = presets.filter((preset) => preset.label === label && preset.outcome === outcome);
-      const found = of.filter(({ signal, certainty }) => signal && certainty !== null).sort((one, other) => other.certainty - one.certainty);
+      const found = of.filter(({ margin, certainty }) => margin > 0 && certainty !== null).sort((one, other) => other.certainty - one.certainty);
       const sure = found.slice(0, Math.ceil(found.length / 2));
-      return sure.sort((one, other) => other.margin - one.margin)[0] ?? of.find(({ signal }) => signal) ?? of[0];
+      return sure.sort((one, other) => other.margin - one.margin)[0] ?? of.find(({ margin }) => margin > 0) ?? of[0];
     });
     const offered = found.some(Boolean) ? found.filter(Boolean) : presets.slice(0, 3);
     this.$("examples").replaceChildren(

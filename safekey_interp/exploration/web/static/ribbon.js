@@ -96,12 +96,18 @@ export function klStrip(kl, { n, width, top }) {
   return svg;
 }
 
-const PLACES = { decision: "the last token before K", understanding: "U", key_sentence: "K", prompt_end: "the last token before the response", "last(understanding)": "the last token of U", "first(key_sentence)": "the first token of K" };
-
-// The tokens that a reader reads, in words.
-const NEAR = { decision: "before K", understanding: "in U", key_sentence: "in K", prompt_end: "before the response", "last(understanding)": "at the end of U", "first(key_sentence)": "where K begins" };
-export const nearOf = ({ position }) => (position === null ? "at most" : NEAR[position] ?? `at ${position}`);
-export const placeOf = ({ position }) => (position === null ? "all tokens" : PLACES[position] ?? position);
+// The tokens that a reader reads, in words: where a score is from, and which they are.
+const PLACES = {
+  decision: ["before K", "the last token before K"],
+  understanding: ["in U", "U"],
+  key_sentence: ["in K", "K"],
+  prompt_end: ["before the response", "the last token before the response"],
+  "last(understanding)": ["at the end of U", "the last token of U"],
+  "first(key_sentence)": ["where K begins", "the first token of K"],
+};
+const wordsOf = ({ position }) => (position === null ? ["at most", "all tokens"] : PLACES[position] ?? [`at ${position}`, position]);
+export const nearOf = (reader) => wordsOf(reader)[0];
+export const placeOf = (reader) => wordsOf(reader)[1];
 
 export function reading(reader) {
   if (!reader) return "No probe: nothing is scored.";

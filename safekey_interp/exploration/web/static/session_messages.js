@@ -1,5 +1,5 @@
 // Messages of a session, and what each changes of what a page knows and shows.
-const fresh = (branch) => ({ difference: null, firstDifference: null, ...branch });
+const fresh = (branch) => ({ difference: null, ...branch });
 
 export const hears = {
   session(page, message) {
@@ -15,7 +15,7 @@ export const hears = {
   branch(page, message) {
     const { session, shown } = page;
     const before = session.branches.get(message.branch);
-    session.branches.set(message.branch, Object.assign(fresh(message), before && { difference: before.difference, firstDifference: before.firstDifference, compared: before.compared }));
+    session.branches.set(message.branch, Object.assign(fresh(message), before && { difference: before.difference, compared: before.compared }));
     const [awaited, compared] = shown.awaited ?? [];
     if (awaited === message.branch) (shown.awaited = null), page.select(awaited, compared);
     else if (shown.selected === null) page.select(message.branch);
@@ -50,7 +50,7 @@ export const hears = {
     if (!branch) return;
     branch.spans = spans;
     const view = page.views.get(id);
-    if (view && !view.isReplaying) view.drawTokens(), view.drawHead();
+    if (view && !view.isReplaying) view.drawTokens();
   },
   ended(page, message) {
     const branch = page.session.branches.get(message.branch);

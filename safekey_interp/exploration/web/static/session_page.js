@@ -111,16 +111,19 @@ class SessionPage {
     const limits = [...scores, ...(reader?.threshold === null || !reader ? [] : [reader.threshold])];
     const range = limits.length ? [Math.min(...limits), Math.max(...limits)] : [0, 1];
     const kl = all.slice(1).flatMap(({ difference }) => (difference?.isRead ? difference.tokens.kl : [])).filter((value) => value !== null);
-    const controls = [...this.session.branches.values()].filter(({ control_of: of }) => of !== null);
     return {
-      reader, range, models, controls, chosen: this.shown.selected, n: Math.max(0, ...all.map(({ tokens }) => tokens.length)),
+      reader, range, models, chosen: this.shown.selected, beside: all[0]?.branch, controlsOf: (id) => this.controlsOf(id), n: Math.max(0, ...all.map(({ tokens }) => tokens.length)),
       limits: reader ? ribbonLimits(all, reader) : [-1, 1], top: Math.max(1e-6, ...kl),
     };
   }
 
+  controlsOf(id) {
+    return [...this.session.branches.values()].filter(({ control_of: of }) => of === id);
+  }
+
   // Another control of the same change in the third column.
   #nextControl({ branch: id, control_of: of }) {
-    const all = [...this.session.branches.values()].filter(({ control_of: other }) => other === of);
+    const all = this.controlsOf(of);
     const at = all.findIndex(({ branch }) => branch === id);
     this.shown.controls.set(of, all[(at + 1) % all.length].branch);
     this.draw();
@@ -138,8 +141,6 @@ class SessionPage {
       if ($("columns").children[i] !== view.body) $("columns").insertBefore(view.body, $("columns").children[i] ?? null);
       view.show(branch, seen);
     });
-    // The first column is what the others are compared with: of itself nothing is said.
-    if (all[0]?.difference) Object.assign(all[0], { difference: null, firstDifference: null, compared: null }), views.get(all[0].branch).show(all[0], this.look());
     $("columns").style.setProperty("--columns", all.length || 1);
     $("welcome").hidden = this.session.branches.size > 0;
     this.drawControls();
@@ -154,7 +155,7 @@ class SessionPage {
   drawControls() {
     const chosen = this.chosenBranch;
     const branch = chosen && (this.session.branches.get(chosen.control_of) ?? chosen);
-    const controls = branch ? [...this.session.branches.values()].filter(({ control_of: of }) => of === branch.branch) : [];
+    const controls = branch ? this.controlsOf(branch.branch) : [];
     this.$("control-count").hidden = controls.length < 2;
     const counts = new Map();
     for (const { ended } of controls) {
@@ -231,9 +232,9 @@ class SessionPage {
   select(id, compared = null) {
     // The answer to a request may come before the event that tells of its branch.
     if (!this.session.branches.has(id)) return void (this.shown.awaited = [id, compared]);
-    // What was read of a token of another branch leaves its place to the columns.
-    if (id !== this.shown.selected) this.#letGo();
     const isNew = id !== this.shown.selected;
+    // What was read of a token of another branch leaves its place to the columns.
+    if (isNew) this.#letGo();
     Object.assign(this.shown, { selected: id, compared, position: null });
     this.$("code").open = false;
     remembered.set("sessionStorage", KEPT, id);
@@ -282,7 +283,7 @@ class SessionPage {
         // A message may have brought the branch anew meanwhile.
         const now = this.session.branches.get(branch.branch);
         if (!now) continue;
-        Object.assign(now, { difference: { ...difference, kl: mean, isRead }, firstDifference: difference.first_difference });
+        now.difference = { ...difference, kl: mean, isRead };
         const seen = this.look();
         this.views.get(branch.branch)?.show(now, seen);
         this.views.forEach((view) => ((view.look = seen), view.drawRibbon()));
