@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 import pytest
 
@@ -39,8 +40,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+_modules_frozen = [0]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _what_is_loaded_stays() -> None:
     """Whatever collects garbage does not walk through all libraries for it, half a second each time."""
-    gc.collect()
-    gc.freeze()
+    if len(sys.modules) > _modules_frozen[0] + 20:
+        gc.collect()
+        gc.freeze()
+        _modules_frozen[0] = len(sys.modules)

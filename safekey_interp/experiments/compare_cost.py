@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from safekey_interp.capture.pass_cost import NOTHING, Cost
 from safekey_interp.errors import OnlyEstimated
 from safekey_interp.experiments.probe_run import run_probe
-from safekey_interp.experiments.probe_tables import release_memory
 from safekey_interp.generation.local_engine import LocalEngine
 from safekey_interp.generation.requests import Request
 from safekey_interp.generation.response_cost import response_cost
@@ -22,6 +21,7 @@ from safekey_interp.generation.sampling import Sampling
 from safekey_interp.models.model_list import NamedModel
 from safekey_interp.models.unknown_tokens import check_known
 from safekey_interp.progress import Progress
+from safekey_interp.runs.memory import release_memory
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace

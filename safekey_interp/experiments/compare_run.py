@@ -39,13 +39,13 @@ from safekey_interp.experiments.compare_models import (
 from safekey_interp.experiments.compare_outcomes import traces_of
 from safekey_interp.experiments.compare_tables import assemble_comparison
 from safekey_interp.experiments.comparison_settings import ComparisonSettings
-from safekey_interp.experiments.probe_tables import release_memory
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.models.model_list import NamedModel
 from safekey_interp.models.model_series import compared_models
 from safekey_interp.models.unknown_tokens import check_known
 from safekey_interp.progress import Progress
 from safekey_interp.runs.manifest import new_manifest, versions_of
+from safekey_interp.runs.memory import release_memory
 from safekey_interp.runs.run_folder import Run
 from safekey_interp.runs.run_session import run_session
 from safekey_interp.runs.run_writer import RunWriter

@@ -7,7 +7,6 @@ all, so that what a killed process leaves undone is dealt out again by the next 
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,8 +28,8 @@ from safekey_interp.capture.streaming import (
 from safekey_interp.data.trace_reader import TraceSource
 from safekey_interp.experiments.probe_chunks import write_chunk
 from safekey_interp.experiments.probe_survey import Survey
-from safekey_interp.experiments.probe_tables import release_memory
 from safekey_interp.progress import Progress
+from safekey_interp.runs.memory import known_objects_frozen, release_memory
 from safekey_interp.runs.multiprocess import all_parts, my_share
 from safekey_interp.runs.processes import Team
 from safekey_interp.runs.run_writer import RunWriter
@@ -92,9 +91,7 @@ def measure(
         tell.advance(n)
         team.check()
 
-    # What is in memory by now stays; looking through it after each chunk would take longer than the chunk's own work.
-    gc.freeze()
-    try:
+    with known_objects_frozen():
         for number, chunk in enumerate(in_chunks(overview.entries(source), size)):
             if number not in share:
                 advance(len(chunk))
@@ -107,8 +104,6 @@ def measure(
             writer.write_part(number, _filler(model, measured, request, overview, team))
             del measured, entries, chunk
             release_memory()
-    finally:
-        gc.unfreeze()
     return all_parts(writer, n_chunks, team)
 
 

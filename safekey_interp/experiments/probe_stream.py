@@ -10,7 +10,6 @@ measured are read, compared and passed over.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,11 +42,11 @@ from safekey_interp.experiments.probe_chunks import attended, entry_subsets, hea
 from safekey_interp.experiments.probe_cost import probe_cost
 from safekey_interp.experiments.probe_settings import ProbeSettings
 from safekey_interp.experiments.probe_survey import Survey, request_of, survey
-from safekey_interp.experiments.probe_tables import release_memory
 from safekey_interp.measures.attention_moments import moments_table, with_squares
 from safekey_interp.measures.attention_summary import QUANTITIES, HeadSums
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.runs.manifest import manifest_of
+from safekey_interp.runs.memory import known_objects_frozen, release_memory
 from safekey_interp.runs.run_session import RunSession
 from safekey_interp.runs.storage import write_table
 from safekey_interp.runs.stream_writer import StreamWriter
@@ -138,36 +137,31 @@ def measure_whole_stream(
     tell.stage("measuring the stream", None)
     sample, n_chunks = GroupSample(settings.sample_size, seed), 0
     known = {None, *overview.classes, *(_label(trace, settings) for trace in first)}
-    # What is in memory by now stays; looking through it after each chunk would take longer than the chunk's own work.
-    gc.freeze()
-    try:
-        with StreamWriter(session.path, manifest, overwrite=overwrite) as writer:
-            for number, chunk in enumerate(in_chunks(chain(first, stream), plan["chunk"])):
-                _check_ids(chunk, number * plan["chunk"])
-                is_other = [_label(trace, settings) not in known for trace in chunk]
-                for trace, is_out in zip(chunk, is_other, strict=True):
-                    sample.add(trace, is_out=is_out)
-                n_chunks, sha256 = number + 1, _hash_of(chunk)
-                if number < writer.n_done:
-                    writer.check(number, sha256)
-                    if writer.is_whole(number):
-                        tell.advance(len(chunk))
-                        continue
-                entries = [
-                    encoded(model, Entry(trace=trace, segmentation=segmentation), settings, overview.spans.request)
-                    for trace, segmentation in segmented(chunk, settings)
-                ]
-                kept = KeptBatches(writer.path_of_batches(sha256), request)
-                with counted_passes(model, tell.passed):
-                    measured = measure_chunk(model, entries, request, settings, kept=kept, on_batch=tell.advance)
-                filler = _Filler(model, measured, request, overview, writer, n_other=sum(is_other))
-                filler.write(number, sha256)
-                del measured, entries, chunk
-                release_memory()
-            writer.check_end(n_chunks)
-            sums, counts = writer.sums, writer.counts
-    finally:
-        gc.unfreeze()
+    with known_objects_frozen(), StreamWriter(session.path, manifest, overwrite=overwrite) as writer:
+        for number, chunk in enumerate(in_chunks(chain(first, stream), plan["chunk"])):
+            _check_ids(chunk, number * plan["chunk"])
+            is_other = [_label(trace, settings) not in known for trace in chunk]
+            for trace, is_out in zip(chunk, is_other, strict=True):
+                sample.add(trace, is_out=is_out)
+            n_chunks, sha256 = number + 1, _hash_of(chunk)
+            if number < writer.n_done:
+                writer.check(number, sha256)
+                if writer.is_whole(number):
+                    tell.advance(len(chunk))
+                    continue
+            entries = [
+                encoded(model, Entry(trace=trace, segmentation=segmentation), settings, overview.spans.request)
+                for trace, segmentation in segmented(chunk, settings)
+            ]
+            kept = KeptBatches(writer.path_of_batches(sha256), request)
+            with counted_passes(model, tell.passed):
+                measured = measure_chunk(model, entries, request, settings, kept=kept, on_batch=tell.advance)
+            filler = _Filler(model, measured, request, overview, writer, n_other=sum(is_other))
+            filler.write(number, sha256)
+            del measured, entries, chunk
+            release_memory()
+        writer.check_end(n_chunks)
+        sums, counts = writer.sums, writer.counts
     drawn = sample.traces()
     note = f"{len(drawn):,} of these {sample.n_offered:,} traces drawn by seed {seed}, whole groups"
     return StreamedAttention(

