@@ -21,7 +21,7 @@ from safekey_interp.generation.sampling import Sampling
 from safekey_interp.models.model_list import NamedModel
 from safekey_interp.models.unknown_tokens import check_known
 from safekey_interp.progress import Progress
-from safekey_interp.runs.memory import release_memory
+from safekey_interp.runs.memory_release import release_memory
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace

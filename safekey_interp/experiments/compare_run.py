@@ -45,7 +45,7 @@ from safekey_interp.models.model_series import compared_models
 from safekey_interp.models.unknown_tokens import check_known
 from safekey_interp.progress import Progress
 from safekey_interp.runs.manifest import new_manifest, versions_of
-from safekey_interp.runs.memory import release_memory
+from safekey_interp.runs.memory_release import release_memory
 from safekey_interp.runs.run_folder import Run
 from safekey_interp.runs.run_session import run_session
 from safekey_interp.runs.run_writer import RunWriter

@@ -29,7 +29,7 @@ from safekey_interp.data.trace_reader import TraceSource
 from safekey_interp.experiments.probe_chunks import write_chunk
 from safekey_interp.experiments.probe_survey import Survey
 from safekey_interp.progress import Progress
-from safekey_interp.runs.memory import known_objects_frozen, release_memory
+from safekey_interp.runs.memory_release import known_objects_frozen, release_memory
 from safekey_interp.runs.multiprocess import all_parts, my_share
 from safekey_interp.runs.processes import Team
 from safekey_interp.runs.run_writer import RunWriter

@@ -46,7 +46,7 @@ from safekey_interp.measures.attention_moments import moments_table, with_square
 from safekey_interp.measures.attention_summary import QUANTITIES, HeadSums
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.runs.manifest import manifest_of
-from safekey_interp.runs.memory import known_objects_frozen, release_memory
+from safekey_interp.runs.memory_release import known_objects_frozen, release_memory
 from safekey_interp.runs.run_session import RunSession
 from safekey_interp.runs.storage import write_table
 from safekey_interp.runs.stream_writer import StreamWriter

@@ -35,7 +35,7 @@ from safekey_interp.experiments.probe_jobs import CLASS, Job, LatentProbes, Stat
 from safekey_interp.experiments.probe_survey import Survey
 from safekey_interp.measures.attention_summary import subset_masks, summarise_layers
 from safekey_interp.progress import Progress
-from safekey_interp.runs.memory import release_memory
+from safekey_interp.runs.memory_release import release_memory
 from safekey_interp.runs.processes import Team
 from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.runs.storage import write_table

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from safekey_interp.runs.memory import known_objects_frozen, release_memory
+from safekey_interp.runs.memory_release import known_objects_frozen, release_memory
 
 
 class _Node:
