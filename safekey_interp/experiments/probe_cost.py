@@ -1,7 +1,8 @@
 """Cost of a probe's run, estimated by a trial: forward passes of some traces, and the probes of one layer.
 
 passes     of the trial's traces · (length of all traces / length of the trial's)
-probes     of one layer at one position, on random states of as many traces · layers · positions
+probes     of a layer a thread at one position, on random states of as many traces · layers / threads · positions
+words      text baselines of as many prompts, drawn from the trial's · positions that have read other words
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from safekey_interp.capture.streaming import Entry, StreamSettings, encoded, in_
 from safekey_interp.experiments.probe_chunks import write_chunk
 from safekey_interp.experiments.probe_survey import Survey
 from safekey_interp.measures.separability import separability_table
+from safekey_interp.measures.text_baseline import text_of
 from safekey_interp.measures.transfer import transfer_table
 from safekey_interp.runs.processes import workers
 
@@ -96,13 +98,13 @@ def _measure(
 
 
 class _RandomStates:
-    """States of as many traces as there are, at one layer and position."""
+    """States of as many traces as there are, at one position of as many layers as are measured side by side."""
 
-    layers = (Place(0, "resid_post"),)
     positions = ("decision",)
 
     def __init__(self, n: int, width: int, labels: Sequence[str]) -> None:
         self.trace_ids = tuple(map(str, range(n)))
+        self.layers = tuple(Place(layer, "resid_post") for layer in range(workers()))
         step = np.array([labels[0] == label for label in labels], np.float32)[:, None]
         self._states = np.random.default_rng(0).standard_normal((n, width), np.float32)
         self._states[:, :1] += 3 * step
@@ -112,21 +114,40 @@ class _RandomStates:
 
 
 def _seconds_of_probes(model: Model, request: CaptureRequest, overview: Survey, estimator: str) -> float:
-    """Seconds of the probes at every layer and position, side by side as they are made."""
+    """Seconds of the probes at every layer and position, side by side as they are made, and of the text baselines."""
     probes = partial(_seconds_of_one, model.d_model, overview, estimator)
-    probes(min(_FEW_ROWS, overview.n))  # the first takes long to import what it needs
+    prompts = [entry.trace.prompt for entry, _ in overview.sample]
+    probes(min(_FEW_ROWS, overview.n), prompts)  # the first takes long to import what it needs
+    n = min(_MOST_ROWS, overview.n)
+    of_states, with_words = probes(n), probes(n, prompts)
     n_places = len(request.sites(model.n_layers)) * len(request.positions)
-    return probes(min(_MOST_ROWS, overview.n)) * n_places / workers()
+    return of_states * n_places / workers() + max(0.0, with_words - of_states) * _n_readings(request, overview)
 
 
-def _seconds_of_one(width: int, overview: Survey, estimator: str, n: int) -> float:
+def _n_readings(request: CaptureRequest, overview: Survey) -> int:
+    """Text baselines: positions that have read the same words share one."""
+    sample = [entry for entry, _ in overview.sample]
+    read = {
+        name: tuple(text_of(entry.trace, entry.segmentation, name) for entry in sample) for name in request.positions
+    }
+    return len({texts if any(texts) else (name,) for name, texts in read.items()})
+
+
+def _seconds_of_one(width: int, overview: Survey, estimator: str, n: int, prompts: Sequence[str] = ()) -> float:
     names, conditions = [name for name in overview.classes if name], overview.conditions
     labels = [names[number % 2] for number in range(n)]
     groups, states = [str(number // 2) for number in range(n)], _RandomStates(n, width, labels)
-    about: dict[str, Any] = {"estimator": estimator, "n_workers": 1}
+    texts = {"decision": [_shuffled(prompts[number % len(prompts)], number) for number in range(n)]} if prompts else {}
+    about: dict[str, Any] = {"estimator": estimator, "n_workers": workers()}
     began = time.perf_counter()
-    separability_table(states, labels, groups, {}, **about)
+    separability_table(states, labels, groups, texts, **about)
     if conditions.names:
         condition = [conditions.names[(number // 2) % len(conditions.names)] for number in range(n)]
-        transfer_table(states, labels, groups, condition, {}, conditions=conditions, **about)
+        transfer_table(states, labels, groups, condition, texts, conditions=conditions, **about)
     return time.perf_counter() - began
+
+
+def _shuffled(text: str, seed: int) -> str:
+    """The words in another order, so that few pairs of words are in two texts, as in other prompts."""
+    words = text.split()
+    return " ".join(words[at] for at in np.random.default_rng(seed).permutation(len(words)))
