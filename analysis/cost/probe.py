@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,7 +18,31 @@ from analysis.cost.entry import Entry, Ways
 from analysis.cost.timing import Way
 from safekey_interp.models.organism import TRACES
 
+if TYPE_CHECKING:
+    from safekey_interp.data.trace import Trace
+    from safekey_interp.models.model import Model
+
 _TRACES, _OF_PROCESSES = 8, 300
+
+
+def one_at_a_time(model: Model, traces: Sequence[Trace]) -> None:
+    """The reference's way: each trace whole, eager, all attentions; then the sums over X and U from K's rows."""
+    from safekey_interp.segmentation.segmenter import segment
+
+    before = model.hf.config._attn_implementation
+    model.hf.set_attn_implementation("eager")
+    try:
+        for trace in traces:
+            encoding = model.encode(trace, segment(trace))
+            ids = encoding.input_ids[None].to(model.device)
+            with torch.inference_mode():
+                patterns: Any = model.hf(ids, output_attentions=True, use_cache=False).attentions
+            rows = list(encoding.positions("key_sentence"))
+            for pattern in patterns:
+                for span in ("prompt", "understanding"):
+                    pattern[0][:, rows][:, :, list(encoding.positions(span))].sum(-1).mean(-1)
+    finally:
+        model.hf.set_attn_implementation(before)
 
 
 def _end_to_end(bench: Bench) -> Ways:
@@ -27,24 +52,7 @@ def _end_to_end(bench: Bench) -> Ways:
     model = bench.model
     traces = [trace for trace in bench.traces(64) if segment(trace).key_sentence][:_TRACES]
 
-    def reference() -> None:
-        """One trace at a time, whole, eager, all attentions; then the sums over X and U from K's rows."""
-        before = model.hf.config._attn_implementation
-        model.hf.set_attn_implementation("eager")
-        try:
-            for trace in traces:
-                encoding = model.encode(trace, segment(trace))
-                ids = encoding.input_ids[None].to(model.device)
-                with torch.inference_mode():
-                    patterns: Any = model.hf(ids, output_attentions=True, use_cache=False).attentions
-                rows = list(encoding.positions("key_sentence"))
-                for pattern in patterns:
-                    for span in ("prompt", "understanding"):
-                        pattern[0][:, rows][:, :, list(encoding.positions(span))].sum(-1).mean(-1)
-        finally:
-            model.hf.set_attn_implementation(before)
-
-    return Ways(lambda: measure_attention(model, traces), reference)
+    return Ways(lambda: measure_attention(model, traces), lambda: one_at_a_time(model, traces))
 
 
 def _in_processes(bench: Bench) -> Ways:

@@ -1,14 +1,15 @@
 """How often two stages hold the place with the largest exact effect among those that they screen.
 
-    python -m analysis.cost.two_stage [--file ../shared/data/star1.jsonl] [--cases 40] [--models organism smollm2]
-                                      [--out FILE] [--write]
+    python -m analysis.cost.two_stage [--file ../shared/data/star1.jsonl] [--first 40] [--cases 40]
+                                      [--models organism smollm2] [--out FILE] [--write]
 
 A case is a draw of a few traces, an intervention (a direction ablated or added by layer; states patched by layer and
 position, of the stream alone or of heads and MLPs, too) and a model: every place of it is estimated and measured
 exactly, without controls, and the place with the largest mean exact effect on safe minus compliant key sentences is
 looked for among those that are screened. As the screened places are ranked by their exact effects, it then is the first
 of the five best. Beside it stands its rank among the estimates. As many places are confirmed, which says how many are
-screened, as by default on SmolLM2: one direction, five patches. Cases go to the models by turns, and of each model to
+screened, as by default on SmolLM2: one direction, five patches. How many are screened was chosen on cases 0 to 39, so
+that those from 40 on, the default, test it. Cases go to the models by turns, and of each model to
 the interventions with more places than are screened, which directions of the organism's four layers are not. Labels of
 STAR-1's traces are drawn, and sources of its patches are other requests' traces. ``--out`` keeps a line a case, so that
 a stopped script goes on, and of which other runs' lines are in the table, too; ``--write`` puts it into RESULTS.md.
@@ -91,6 +92,7 @@ def _pairs(name: str, pool: Sequence[Trace], order: Sequence[int]) -> list[Trace
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--file", default="../shared/data/star1.jsonl")
+    parser.add_argument("--first", type=int, default=40, help="number of the first case. Default: 40")
     parser.add_argument("--cases", type=int, default=40)
     parser.add_argument("--models", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--out", type=Path)
@@ -103,7 +105,7 @@ def main() -> None:
     known = [json.loads(line) for line in options.out.read_text().splitlines()] if _is_there(options.out) else []
     done = {(each["model"], each["number"]): each for each in known}
     found = []
-    for number, name in enumerate(islice(cycle(models), options.cases)):
+    for number, name in enumerate(islice(cycle(models), options.cases), options.first):
         way = next(ways[name])
         is_new = (name, number) not in done
         one = case(name, models[name], pools[name], way, number) if is_new else done.pop((name, number))

@@ -120,7 +120,7 @@ def _cost_of_place(
 
 def n_screened(n: int) -> int:
     """Places whose exact effects are compared before ``n`` of them are confirmed, those that are drawn left out."""
-    return 3 * n + 5
+    return 5 * n + 5
 
 
 def places_to_screen(estimates: pd.DataFrame, stages: Stages, n: int, *, seed: int) -> list[tuple[Any, ...]]:

@@ -110,8 +110,8 @@ def test_an_estimate_is_the_derivative_of_what_is_taken_out_of_every_write(archi
 
 def test_what_is_confirmed_is_what_one_stage_measures() -> None:
     model = tiny_models.tiny_model("llama")
-    both = in_two_stages(partial(measured, model, 12), STAGES, 2, seed=0)
-    exact = measured(model, 12).set_index(PLACES)
+    both = in_two_stages(partial(measured, model, 16), STAGES, 2, seed=0)
+    exact = measured(model, 16).set_index(PLACES)
     second = both.loc[both["stage"] == "exact"].set_index(PLACES)
     np.testing.assert_allclose(second["effect"], exact.loc[second.index, "effect"], rtol=1e-4, atol=1e-5)
     with_controls = second.loc[second.index.get_level_values("control") != "none"]
