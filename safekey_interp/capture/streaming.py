@@ -26,6 +26,7 @@ from safekey_interp.data.span_expressions import NumberedSpan, span_references
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.models.encoding import Encoding
+from safekey_interp.models.unknown_tokens import UnknownTokens
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 if TYPE_CHECKING:
@@ -47,6 +48,16 @@ def fixed_size(batch_size: BatchSize) -> int | None:
 
 class Encoder(Protocol):
     """A model, or what encodes traces for one."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        ...
 
     @property
     def encode(self) -> Callable[..., Encoding]:
@@ -90,9 +101,17 @@ def prepare(
 
     Raises:
         InputError: an expression names a span that no trace has; at the end, unless the traces are a list.
+
+    Warns:
+        UserWarning: at the end, if more than a twentieth of the tokens is unknown to the tokenizer.
     """
+    unknown = UnknownTokens(model.tokenizer)
     for trace, segmentation in segmented(with_known_spans(traces, request.needs), settings):
-        yield encoded(model, Entry(trace=trace, segmentation=segmentation), settings, request)
+        entry = encoded(model, Entry(trace=trace, segmentation=segmentation), settings, request)
+        if entry.encoding is not None:
+            unknown.add_ids(entry.encoding.input_ids.tolist())
+        yield entry
+    unknown.warn(model.name)
 
 
 def encoded(model: Encoder, entry: Entry, settings: StreamSettings, request: CaptureRequest) -> Entry:

@@ -137,8 +137,8 @@ class _Engine:
     """vLLM, set up to hand over states."""
 
     def __init__(self, spec: str, llm: Any, params: Any) -> None:
-        self._spec, self._llm, self._params = spec, llm, params
-        self._tokenizer: Any = llm.get_tokenizer()
+        self.name, self._llm, self._params = spec, llm, params
+        self.tokenizer: Any = llm.get_tokenizer()
         # It writes a token behind what it reads.
         self._most = llm.model_config.max_model_len - 1
 
@@ -146,7 +146,7 @@ class _Engine:
         self, trace: Trace, segmentation: Segmentation, *, max_length: int | None = None, **how: Any
     ) -> Encoding:
         """As :meth:`safekey_interp.models.model.Model.encode`."""
-        encoding = encode(self._tokenizer, trace, segmentation, **how)
+        encoding = encode(self.tokenizer, trace, segmentation, **how)
         check_length(encoding, max_length=max_length, max_positions=self._most)
         return encoding
 
@@ -159,11 +159,11 @@ class _Engine:
         for entry, ids, output in zip(entries, asked, outputs, strict=True):
             where = (output.kv_transfer_params or {}).get("hidden_states_path")
             if where is None:
-                raise ModelError(f"model {self._spec}: vLLM wrote no states of trace {entry.trace.trace_id}")
+                raise ModelError(f"model {self.name}: vLLM wrote no states of trace {entry.trace.trace_id}")
             read = _read(where)
             if read.token_ids[: len(ids)] != ids or len(read.states) < len(ids):
                 raise ModelError(
-                    f"model {self._spec}: vLLM wrote states of {len(read.states)} tokens of trace "
+                    f"model {self.name}: vLLM wrote states of {len(read.states)} tokens of trace "
                     f"{entry.trace.trace_id}, expected those of the {len(ids)} that it was given"
                 )
             yield read.states

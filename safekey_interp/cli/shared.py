@@ -171,7 +171,15 @@ def run_options(ctx: Context, out: Path, bar: Progress, *, overwrite: bool) -> d
 
 
 def page_of(run: Run, bar: Progress, *, wanted: bool) -> Path | None:
-    """The page of a run, drawn when it is wanted and not there yet; None when there is none."""
+    """The page of a run, drawn when it is wanted and not there yet; None when there is none.
+
+    Raises:
+        OnlyEstimated: a dry run found the run complete, so that nothing is left to do.
+    """
+    if bar.is_dry:
+        from safekey_interp.capture.pass_cost import NOTHING
+
+        raise OnlyEstimated(NOTHING)
     page = run.path / "report.html"
     if wanted and not page.is_file():
         from safekey_interp.reporting.report_file import write_report

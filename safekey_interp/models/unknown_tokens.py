@@ -6,6 +6,7 @@ another text than it was given. Byte-level tokenizers, and those that fall back 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,6 +46,14 @@ class UnknownTokens:
     def share(self) -> float:
         """Unknown tokens of all; 0 without any."""
         return self._n_unknown / self._n if self._n else 0.0
+
+    def warn(self, model: str) -> None:
+        """Warn where more than :data:`MOST` is unknown, of texts that a function measures without :meth:`check`."""
+        if self.share > MOST:
+            words = (
+                "of the tokens of what it reads are unknown to its tokenizer, so that the numbers are of another text"
+            )
+            warnings.warn(f"model {model}: {self.share:.0%} {words}; load a model that reads it", stacklevel=2)
 
     def check(self, model: str, *, allowed: bool = False) -> None:
         """Refuse a set of texts of which more than :data:`MOST` is unknown, unless that is ``allowed``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,7 +14,11 @@ from tiny_models import tiny_model, traces
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.streaming import CHUNK, StreamSettings, in_chunks, measure_chunk, measure_stream, prepare
 from safekey_interp.data.trace import CharSpan, Trace
+from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.errors import InputError
+from safekey_interp.measures.attention import measure_attention
+from safekey_interp.models.model import load
+from safekey_interp.models.organism import TRACES
 
 GIVEN = StreamSettings(finder="given")
 
@@ -104,3 +109,15 @@ def test_a_prompt_alone_is_prepared() -> None:
     assert entry.left_out is None
     assert entry.encoding is not None
     assert entry.encoding.spans["key_sentence"] is None
+
+
+def test_a_text_that_the_tokenizer_does_not_know_is_warned_of() -> None:
+    model = load("organism")
+    english = Trace(
+        trace_id="e", prompt="How do I fix a bicycle?", response="<think>\nA user asks. First, oil.\n</think>\n"
+    )
+    with pytest.warns(UserWarning, match=r"organism: \d+% of the tokens of what it reads are unknown"):
+        measure_attention(model, [english])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measure_attention(model, [next(iter(read_traces(TRACES)))])

@@ -90,6 +90,14 @@ def test_what_is_done_is_not_estimated_again(traces: Path, command: Type) -> Non
     assert 0 < int(left["passes"].replace(",", "")) <= 25, "one response of at most 24 tokens is left"
 
 
+def test_of_a_complete_run_nothing_is_left(traces: Path, command: Type) -> None:
+    words = (*COMMANDS["knockout"], "--out", "out", "--no-report")
+    assert command(*words).status == 0
+    before = sorted(traces.rglob("*"))
+    assert numbers(command(*words, "--dry-run")) == {"passes": "0", "tokens": "0", "seconds": "0", "memory": "0.0 GB"}
+    assert sorted(traces.rglob("*")) == before
+
+
 @pytest.mark.parametrize("name", [*COMMANDS, "train"])
 def test_english_is_refused_by_a_model_that_does_not_know_it(here: Path, command: Type, name: str) -> None:
     response = f"<think>\nOkay, so the user is asking this. {ENGLISH} Hmm, I cannot say.\n</think>\nNo."
