@@ -355,6 +355,17 @@ def test_a_probe_that_is_not_shown_is_called_so(tmp_path: Path, auroc: float, p:
     assert "probe" not in found["headline"]
 
 
+@pytest.mark.parametrize("n", [4, 40])
+def test_a_probe_that_is_not_shown_stands_in_the_summary_beside_what_u_names(tmp_path: Path, n: int) -> None:
+    """With few traces what U names has no interval and so no headline; that there is no probe is told all the same."""
+    table = separability(0.7, 0.06, n_groups=40, p_value_over_layers=0.03)
+    found = find(write(tmp_path, traces=traces(["unsafe"] * n), separability=table))
+    [line] = [line["text"] for line in found["summary"] if line["label"] == "Knows"]
+    assert "U names the harm" in line
+    assert "Nowhere before K is a linear probe shown" in line
+    assert line.index("U names the harm") < line.index("Nowhere")
+
+
 @pytest.mark.parametrize(("words", "lie"), [(1.1, "below"), (0.85, "unclear"), (0.6, "above")])
 def test_states_are_compared_with_words(tmp_path: Path, words: float, lie: str) -> None:
     found = find(write(tmp_path, traces=traces(["safe"] * 40), separability=separability(0.9, 0.005, words)))

@@ -87,7 +87,10 @@ def find(run: Run) -> dict[str, Any]:
 
 
 def _line(findings: list[dict[str, Any]], question: str) -> str:
-    """What the headline says of a question; where it says nothing, the first finding with its control."""
+    """What the headline says of a question, and what was looked for and not shown; where both say nothing, the first
+    finding with its control."""
     there = [finding for finding in findings if finding["question"] == question]
-    shorts = [finding["short"] for finding in there if finding["short"]]
-    return " ".join(shorts[:_TOLD]) if shorts else with_control(there[0]) if there else ""
+    told = [finding for finding in there if finding["short"] or finding["is_shown"] is False]
+    if there and not any(finding["short"] for finding in told):
+        told = [there[0], *(finding for finding in told if finding is not there[0])]
+    return " ".join(finding["short"] or with_control(finding) for finding in told[:_TOLD])
