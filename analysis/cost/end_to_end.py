@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.measures.attention import measure_attention
 from safekey_interp.models.model import Model, load
-from safekey_interp.segmentation.segmenter import segment
+from safekey_interp.segmentation.segmenter import segmented
 
 _KEYS = ["trace_id", "layer", "head", "from_span", "to_span"]
 _POSITION = "decision"
@@ -42,12 +43,12 @@ def main() -> None:
     options = parser.parse_args()
     quiet_libraries()
     whole, half = load(options.model, dtype=torch.float32), load(options.model, dtype=torch.bfloat16)
-    traces: list[Trace] = []
-    for trace in read_traces(options.file):
-        if (found := segment(trace)).understanding and found.key_sentence:
-            traces.append(trace)
-        if len(traces) == options.traces:
-            break
+    with_spans = (
+        trace
+        for trace, found in segmented(read_traces(options.file))
+        if found.understanding is not None and found.key_sentence is not None
+    )
+    traces = list(islice(with_spans, options.traces))
     blocks = [traces[at : at + options.block] for at in range(0, len(traces), options.block)]
     seconds: dict[str, list[float]] = {"reference": [], "float32": [], "bfloat16": []}
     changed: list[np.ndarray] = []
@@ -65,7 +66,10 @@ def main() -> None:
             seconds[name].append(clock(ways[name]).value)
         both = [tables[name].set_index(_KEYS)["mass"] for name in ("float32", "bfloat16")]
         changed.append((both[0] - both[1]).dropna().abs().to_numpy())
-        print(f"block {number + 1} of {len(blocks)}: " + ", ".join(f"{n} {s[-1]:.1f} s" for n, s in seconds.items()))
+        print(
+            f"block {number + 1} of {len(blocks)}: " + ", ".join(f"{n} {s[-1]:.1f} s" for n, s in seconds.items()),
+            flush=True,
+        )
     masses, states = np.concatenate(changed), _changed_states(whole, half, blocks[0])
     publish({"end-to-end": _report(seconds, masses, states, len(traces))}, write=options.write)
 

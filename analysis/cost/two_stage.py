@@ -9,10 +9,10 @@ exactly, without controls, and the place with the largest mean exact effect on s
 looked for among those that are screened. As the screened places are ranked by their exact effects, it then is the first
 of the five best. Beside it stands its rank among the estimates. As many places are confirmed, which says how many are
 screened, as by default on SmolLM2: one direction, five patches. How many are screened was chosen on cases 0 to 39, so
-that those from 40 on, the default, test it. Cases go to the models by turns, and of each model to
-the interventions with more places than are screened, which directions of the organism's four layers are not. Labels of
-STAR-1's traces are drawn, and sources of its patches are other requests' traces. ``--out`` keeps a line a case, so that
-a stopped script goes on, and of which other runs' lines are in the table, too; ``--write`` puts it into RESULTS.md.
+that those from 40 on, the default, test it. Cases go to the models by turns, and of each model to the interventions
+with more places than are screened, which directions of the organism's four layers are not. Labels of STAR-1's traces
+are drawn, and sources of its patches are other requests' traces. ``--out`` keeps a line a case, so that a stopped
+script goes on, and of which other runs' lines are in the table, too; ``--write`` puts it into RESULTS.md.
 """
 
 from __future__ import annotations
