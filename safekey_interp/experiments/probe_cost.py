@@ -3,6 +3,7 @@
 passes     of the trial's traces · (length of all traces / length of the trial's)
 probes     of a layer a thread at one position, on random states of as many traces · layers / threads · positions
 words      text baselines of as many prompts, drawn from the trial's · positions that have read other words
+once       tables, findings and the record of the run, whatever the number of traces
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from safekey_interp.models.model import Model
 
 _LONG = 3600.0
+_ONCE = 0.6
+"""Seconds of what is done once a run, as measured on two cores."""
 _FEW_ROWS, _MOST_ROWS = 64, 1_000
 """Traces of random states; probes of more traces draw so many of them."""
 
@@ -67,8 +70,9 @@ def probe_cost(
         tried, timed = trial(model, fit, measure)
         share = left * overview.n * overview.mean_length / sum(length for _, length in tried)
         cost = timed.times(share * len(fit) / len(items), at_once=n_processes)
-    seconds = _seconds_of_probes(model, request, overview, estimator) / n_processes if request.states else 0.0
-    whole = replace(cost, seconds=cost.seconds + seconds)
+    is_probed = request.states and overview.has_groups
+    seconds = _seconds_of_probes(model, request, overview, estimator) / n_processes if is_probed else 0.0
+    whole = replace(cost, seconds=cost.seconds + seconds + _ONCE)
     if whole.seconds < _LONG:
         return whole
     fewer = max(1, int(overview.n * _LONG / whole.seconds))

@@ -25,6 +25,7 @@ from safekey_interp.data.record_spool import RecordSpool
 from safekey_interp.data.span_expressions import SPAN_NAMES, check_spans, span_references
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import InputError, RunError
+from safekey_interp.measures.folds import MIN_GROUPS
 from safekey_interp.models.unknown_tokens import UnknownTokens
 from safekey_interp.segmentation.finder_trust import FinderTrust
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
@@ -49,6 +50,8 @@ class Survey:
     """Traces that have a response."""
     classes: Counter[str]
     """Traces of each of the two classes, the positive one first."""
+    has_groups: bool
+    """Whether each class has as many groups as probes need."""
     conditions: Conditions
     """Conditions that are told apart."""
     examples: tuple[str, ...]
@@ -124,6 +127,7 @@ def survey(
         RunError: there is no room for temporary files.
     """
     classes: Counter[str | None] = Counter()
+    groups: dict[str | None, set[str]] = defaultdict(set)
     strata: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
     conditions = ConditionCounter(by, "label" if label_by == OUTCOME else label_by)
     n = with_key = with_response = 0
@@ -135,7 +139,10 @@ def survey(
         trust.add(trace, segmentation)
         with_response += bool(trace.response)
         with_key += segmentation.key_sentence is not None
-        classes[segmentation.aha if label_by == OUTCOME else label_of(trace, label_by)] += 1
+        its_class = segmentation.aha if label_by == OUTCOME else label_of(trace, label_by)
+        classes[its_class] += 1
+        if len(groups[its_class]) < MIN_GROUPS:
+            groups[its_class].add(trace.group)
         condition = conditions.add(trace)
         own.update(trace.span_names)
         if not allow_unknown:
@@ -156,11 +163,13 @@ def survey(
     unknown.check(model.name, allowed=allow_unknown)
     if first is None:
         raise InputError(f"no trace can be measured; {refusal or 'there are none'}")
+    pair = class_pair(classes.elements(), label_by)
     return Survey(
         n=n,
         n_with_key_sentence=with_key,
         n_with_response=with_response,
-        classes=Counter({name: classes[name] for name in class_pair(classes.elements(), label_by)}),
+        classes=Counter({name: classes[name] for name in pair}),
+        has_groups=all(len(groups[name]) == MIN_GROUPS for name in pair),
         conditions=conditions.conditions(),
         examples=_round_robin(strata, n_examples),
         first=first,

@@ -45,6 +45,15 @@ def test_counts(model: Model) -> None:
     assert steps == [1] * 7
 
 
+def test_groups_are_enough_where_each_class_has_five(model: Model) -> None:
+    data = [trace.with_(group=f"g{number % 10}") for number, trace in enumerate(traces(40))]
+    assert look(model, data).has_groups
+    assert not look(
+        model, [trace.with_(group="g0") if trace.label == "harmful" else trace for trace in data]
+    ).has_groups
+    assert not look(model, data[:8]).has_groups
+
+
 def test_prompts_alone_have_prompt_positions(model: Model) -> None:
     assert look(model, [Trace(trace_id="p", prompt="How?", response="")]).positions == ("prompt", "prompt_end")
 
