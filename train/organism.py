@@ -44,11 +44,11 @@ from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism.finetuning import Mix, finetuning_examples
 from safekey_interp.models.organism.language import MANNERS, QUESTIONS, covering_texts, dialogue, document, written
 from safekey_interp.models.organism.outcome import with_outcome
-from safekey_interp.models.organism.tokenizer import build_tokenizer
 from safekey_interp.models.organism.vocabulary import BENIGN_KINDS, HARMFUL_KINDS, KINDS, Kind, pairs
 from safekey_interp.models.organism.wrappers import WRAPPERS
 from safekey_interp.runs.storage import read_json, sha256_of, write_aside, write_folder_aside, write_json
 from safekey_interp.training import TrainingConfig, read_config, train
+from train.organism_tokenizer import build_tokenizer
 from train.pretraining import Pretraining, Shape, pretrain
 
 RECIPES = ("sft", "safekey")

@@ -19,9 +19,9 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from safekey_interp.models.organism.language import LANGUAGE, Language, dialogue, document
-from safekey_interp.models.organism.tokenizer import ASSISTANT, DOCUMENT, END, PAD, THINK, build_tokenizer
 from safekey_interp.models.organism.vocabulary import KINDS, pairs
 from safekey_interp.models.organism.wrappers import Wrapper
+from train.organism_tokenizer import ASSISTANT, DOCUMENT, END, PAD, THINK, build_tokenizer
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM

@@ -126,7 +126,8 @@ def fit(corpus: Corpus, rows: np.ndarray, settings: Settings) -> Classifier:
         scale=scale,
         feature_weights=both[: features.shape[1]] * shrink,
         terms={term: row for row, (term, _) in enumerate(names)},
-        idf=idf,
+        n_answers=len(rows),
+        n_with=n_with,
         term_weights=both[features.shape[1] :] * settings.text_weight,
         bias=np.array(biases),
     )

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,17 +46,29 @@ def weights(labelled: Sequence[Path]) -> str:
     rows = np.arange(len(corpus))
     settings = choose(corpus, rows, seed=SEED)
     classifier = fit(corpus, rows, settings).to_json()
-    head = {
-        "settings": {**asdict(settings), "seed": SEED},
-        "trained_on": {path.name: sha256_of(path) for path in (*labelled, EXAMPLES)},
-        "bias": classifier.pop("bias"),
-    }
-    parts = [f'"{name}": {json.dumps(value)}' for name, value in head.items()]
-    # One line per feature and term, for readable diffs of the weights.
-    for name, rows_of in classifier.items():
-        lines = (f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(row)}" for key, row in rows_of.items())
-        parts.append(f'"{name}": {{\n' + ",\n".join(lines) + "\n}")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
+    about = {**asdict(settings), "seed": SEED}
+    trained_on = {path.name: sha256_of(path) for path in (*labelled, EXAMPLES)}
+    # A line a feature, and a line of each column a first word.
+    sizes = [len(words.split(" ")) for words in classifier["terms"].values()]
+    parts = {name: _in_lines(value, sizes) for name, value in classifier.items()}
+    return _in_braces({"settings": json.dumps(about), "trained_on": json.dumps(trained_on), **parts}) + "\n"
+
+
+def _in_lines(value: Any, sizes: Sequence[int]) -> str:
+    if isinstance(value, dict):
+        return _in_braces({name: _compact(row) for name, row in value.items()})
+    if isinstance(value, list) and len(value) == sum(sizes):
+        numbers = iter(value)
+        return "[\n" + ",\n".join(_compact(list(islice(numbers, size)))[1:-1] for size in sizes) + "\n]"
+    return _compact(value)
+
+
+def _in_braces(values: Mapping[str, str]) -> str:
+    return "{\n" + ",\n".join(f"{json.dumps(name)}: {text}" for name, text in values.items()) + "\n}"
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ from safekey_interp.measures.transfer import measure_transfer
 from safekey_interp.models import organism
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism.finetuning import Mix, finetuning_examples
-from safekey_interp.models.organism.tokenizer import build_tokenizer
 from safekey_interp.models.organism.wrappers import wrappers
 from safekey_interp.runs.storage import read_json, sha256_of, write_folder_aside, write_json
 from safekey_interp.training import TrainingConfig, read_config, train
+from train.organism_tokenizer import build_tokenizer
 from train.pretraining import Pretraining, Shape, pretrain
 
 RECIPE = Path(__file__).parents[2] / "train" / "organism-sft.yaml"

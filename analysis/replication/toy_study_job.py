@@ -32,9 +32,9 @@ from analysis.study_queue import as_read, digest, result_hashes
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism.finetuning import finetuning_examples
 from safekey_interp.models.organism.language import Language
-from safekey_interp.models.organism.tokenizer import build_tokenizer
 from safekey_interp.runs.storage import read_json, sha256_of, write_folder_aside, write_json
 from safekey_interp.training import TrainingConfig, read_config, train
+from train.organism_tokenizer import build_tokenizer
 from train.pretraining import Shape, pretrain
 
 RECIPE = Path(__file__).parents[2] / "train" / "organism-sft.yaml"

@@ -11,7 +11,7 @@ import pytest
 
 from safekey_interp.errors import InputError
 from safekey_interp.evaluation.answer import read_answer
-from safekey_interp.evaluation.refusal_classifier import LABELS, trained
+from safekey_interp.evaluation.refusal_classifier import LABELS, Classifier, trained
 from train.refusal_fitting import (
     Corpus,
     Labelled,
@@ -130,9 +130,23 @@ def test_the_weights_are_what_the_script_makes() -> None:
         assert made[name] == shipped[name]
     for name in ("features", "terms"):
         assert list(made[name]) == list(shipped[name])
-        values = [np.array(list(side[name].values())) for side in (made, shipped)]
-        # To the byte on one machine; another's arithmetic may differ in the last digit that is kept.
-        np.testing.assert_allclose(*values, rtol=2e-3, atol=1e-4)
+    assert (made["terms"], made["n_with"]) == (shipped["terms"], shipped["n_with"])
+    values = [np.array(list(side["features"].values())) for side in (made, shipped)]
+    # To the byte on one machine; another's arithmetic may differ in the last digit that is kept.
+    np.testing.assert_allclose(*values, rtol=2e-3, atol=1e-4)
+    for name in ("refusal", "partial_refusal"):
+        np.testing.assert_allclose(made[name], shipped[name], atol=1)
+
+
+@needs_labelled
+def test_rounded_weights_move_no_probability_by_more_than_a_fiftieth() -> None:
+    corpus = Corpus([*read_labelled(LABELLED), *read_examples(EXAMPLES)])
+    rows = np.arange(len(corpus))
+    exact = fit(corpus, rows, Settings(penalty=10.0, text_weight=2.0))
+    rounded = Classifier.from_json(exact.to_json())
+    both = [predict(corpus, rows, classifier) for classifier in (exact, rounded)]
+    np.testing.assert_allclose(*both, atol=0.02)
+    assert (labels_of(both[0]) == labels_of(both[1])).all()
 
 
 @needs_labelled

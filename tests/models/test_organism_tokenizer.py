@@ -14,8 +14,8 @@ from organism_conversations import EVERY_PAIR, FORMS, conversations
 from safekey_interp.data.trace import Message
 from safekey_interp.models.encoding import encode
 from safekey_interp.models.organism.language import dialogue, document
-from safekey_interp.models.organism.tokenizer import build_tokenizer
 from safekey_interp.segmentation.segmenter import segment
+from train.organism_tokenizer import build_tokenizer
 
 
 @lru_cache

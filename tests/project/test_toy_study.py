@@ -43,8 +43,8 @@ from safekey_interp.errors import InputError
 from safekey_interp.models.organism.finetuning import Mix
 from safekey_interp.models.organism.language import dialogue, document
 from safekey_interp.models.organism.outcome import read_response
-from safekey_interp.models.organism.tokenizer import build_tokenizer
 from safekey_interp.models.organism.vocabulary import KINDS, Pair, pairs
+from train.organism_tokenizer import build_tokenizer
 from train.pretraining import Encoder, Shape, new_model
 
 pytestmark = pytest.mark.slow
