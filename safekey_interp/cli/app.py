@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -155,6 +157,8 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; mistakes that the user can mend end in one line and exit status 2."""
+    if arguments is None:
+        _collect_seldom()
     invoked = Invocation.of(list(sys.argv[1:] if arguments is None else arguments))
     try:
         signal.signal(signal.SIGTERM, _terminate)
@@ -172,6 +176,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _fail(_usage(error))
     sys.exit(status)
+
+
+def _collect_seldom() -> None:
+    """Garbage collection of a process that runs one command: modules are looked through seldom, and not at the end."""
+    gc.set_threshold(10_000, 20, 20)
+    atexit.register(gc.freeze)
 
 
 def _status_of(invoked: Invocation) -> int:
