@@ -91,7 +91,7 @@ _OPENER = (
     r"Since|What|Why|How|The user|I(?=[ '’][a-z]))\b"
 )
 _MISSED = re.compile(
-    rf"([A-Za-z]{{2}}|\b[A-Za-z]\.[A-Za-z])\.([\"”’)\]]*)[ ]+(?={_OPENER})|"
+    rf"([A-Za-z]{{2}}|\b[A-Za-z]\.[A-Za-z]|(?<=[a-z0-9A-Z] )[A-Z])\.([\"”’)\]]*)[ ]+(?={_OPENER})|"
     r"([.!?…][\"”’]+)[ ]+(?=[\"“]?[A-Z])|"
     r"[。！？](?=\d)"
 )
