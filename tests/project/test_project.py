@@ -46,7 +46,7 @@ def wheel(tmp_path_factory) -> ZipFile:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     [file] = folder.glob("*.whl")
-    assert file.stat().st_size <= 5_500_000, "bytes; small enough to install anywhere, and README says how large it is"
+    assert file.stat().st_size <= 5_500_000, "bytes"
     return ZipFile(file)
 
 
