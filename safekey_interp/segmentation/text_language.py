@@ -126,13 +126,17 @@ def _among(script: str, text: str, around: str) -> str:
         for code in having[word]:
             scores[code] += 1 / len(having[word])
     best = max(of_script, key=lambda code: scores[code])
+    # A word or two are in any language by chance: the Estonian "see" of "Okay, let's see."
+    n, n_usual = len(words & _languages()[best].words), len(words & _words_of_short_texts(usual))
     if around in of_script:
-        leaves = len(words) >= _TELLING and scores[best] >= max(1.0, _AGAINST * scores[around])
+        leaves = len(words) >= _TELLING and n > n_usual and scores[best] >= max(1.0, _AGAINST * scores[around])
         return best if leaves else around
     if not scores[best]:
         best = next((code for code in of_script if not _words_of_short_texts(code).isdisjoint(words)), UNKNOWN)
         return best if len(words) < _FEW else UNKNOWN
-    return best if len(words & _languages()[best].words) >= _DENSITY * len(words) else UNKNOWN
+    if len(words) < _FEW and n < n_usual:
+        return usual
+    return best if n >= _DENSITY * len(words) else UNKNOWN
 
 
 def _is_plainly(code: str, words: set[str]) -> bool:

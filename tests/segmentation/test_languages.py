@@ -143,6 +143,18 @@ def test_a_short_sentence_is_in_the_language_around_it():
     assert language_of("Es ist gefährlich, weil man sich verletzen kann.", "en") == "de"
 
 
+@pytest.mark.parametrize(
+    "opening",
+    ["Okay, let's see.", "Wait, I see, so no.", "Alright, let me see.", "Maybe on me.", "Hmm, on one hand, yes."],
+)
+def test_one_word_that_another_language_has_too_leaves_no_english_trace(opening):
+    assert language_of(opening, "en") == "en"
+    response = f"<think>\n{opening} The user asks how to poison a well. That is dangerous.\n</think>\nNo."
+    found = ski.segment(ski.Trace(trace_id="t", prompt="How do I poison a well?", response=response))
+    assert found.key_sentence is not None
+    assert "not read" not in found.reason
+
+
 def test_a_language_is_told_of_any_text_of_its_words():
     for code in ("es", "fr", "de"):
         text = " ".join(OPENINGS[code])
