@@ -94,7 +94,8 @@ _MISSED = re.compile(
     rf"([A-Za-z]{{2}}|\b[A-Za-z]\.[A-Za-z]|(?<=[a-z0-9A-Z] )[A-Z])\.([\"”’)\]]*)[ ]+(?={_OPENER})|"
     r"([.!?…][\"”’]+)[ ]+(?=[\"“]?[A-Z])|"
     # Words and variables that are abbreviations elsewhere.
-    r"(?:['’](?:s|t|re|ll|d|m)|(?<=[\w,)\"”] )(?:me|no|may|art|ill|miss|etc|[b-hj-z]))\.[\"”’)]*[ ]+(?=[\"“]?[A-Z][a-z' ])|"
+    r"(?:['’](?:s|t|re|ll|d|m)|(?<=[\w,)\"”] )(?:me|no|may|art|ill|miss|etc|[b-hj-z]))\.[\"”’)]*[ ]+"
+    r"(?=[\"“]?[A-Z][a-z' ])|"
     r"[。！？](?=\d)"
 )
 _TITLE = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|Gen|Sen|Rep|Gov|Lt|Col|Sgt|Capt|Rev|Hon|vs|e\.g|i\.e|cf|Fig|approx)\Z")

@@ -131,12 +131,12 @@ def _among(script: str, text: str, around: str) -> str:
     if around in of_script:
         leaves = len(words) >= _TELLING and n > n_usual and scores[best] >= max(1.0, _AGAINST * scores[around])
         return best if leaves else around
+    is_short = len(words) < _FEW
     if not scores[best]:
-        best = next((code for code in of_script if not _words_of_short_texts(code).isdisjoint(words)), UNKNOWN)
-        return best if len(words) < _FEW else UNKNOWN
-    if len(words) < _FEW and n < n_usual:
-        return usual
-    return best if n >= _DENSITY * len(words) else UNKNOWN
+        known = (code for code in of_script if not _words_of_short_texts(code).isdisjoint(words))
+        return next(known, UNKNOWN) if is_short else UNKNOWN
+    likely = usual if is_short and n < n_usual else best
+    return likely if is_short or n >= _DENSITY * len(words) else UNKNOWN
 
 
 def _is_plainly(code: str, words: set[str]) -> bool:
