@@ -30,8 +30,8 @@ LABELS = ("full_compliance", "full_refusal", "partial_refusal")
 """Labels of the judge, in the order of its scores."""
 CLIP = 3.0
 """Standardised features are clipped to so many standard deviations: larger deviations carry no more information."""
-STEP = 0.05
-"""Weights of terms are multiples of this: with a TF-IDF vector of norm 1 it moves no probability by more than 0.02."""
+STEP = 0.1
+"""Weights of terms are multiples of this: with a TF-IDF vector of norm 1 it moves no probability by more than 0.03."""
 WEIGHTS = "refusal_weights.json"
 
 
@@ -179,5 +179,5 @@ def trained() -> Classifier:
 
 
 def _rounded(values: np.ndarray) -> list[float]:
-    """To four significant digits: further ones differ between machines and decide nothing."""
-    return [float(f"{value:.4g}") for value in values.tolist()]
+    """To three significant digits: further ones differ between machines and decide nothing."""
+    return [float(f"{value:.3g}") for value in values.tolist()]
