@@ -155,6 +155,8 @@ def run_comparison(
         own = {"command": command, "allow_unknown": allow_unknown}
         probe = {name: getattr(checked, name) for name in names} | own
         if session.progress.is_dry:
+            if (complete := session.finished(manifest)) is not None:
+                return complete
             about = {"sampling": None if keep_responses else wanted, "probe": probe, "load_options": load_options or {}}
             estimate = partial(comparison_cost, sides, list(source), partial(_OfModel, progress=session.progress))
             session.progress.starts(partial(estimate, **about))

@@ -90,8 +90,9 @@ def test_what_is_done_is_not_estimated_again(traces: Path, command: Type) -> Non
     assert 0 < int(left["passes"].replace(",", "")) <= 25, "one response of at most 24 tokens is left"
 
 
-def test_of_a_complete_run_nothing_is_left(traces: Path, command: Type) -> None:
-    words = (*COMMANDS["knockout"], "--out", "out", "--no-report")
+@pytest.mark.parametrize("name", ["knockout", pytest.param("compare", marks=pytest.mark.slow)])
+def test_of_a_complete_run_nothing_is_left(traces: Path, command: Type, name: str) -> None:
+    words = (*COMMANDS[name], "--out", "out", "--no-report")
     assert command(*words).status == 0
     before = sorted(traces.rglob("*"))
     assert numbers(command(*words, "--dry-run")) == {"passes": "0", "tokens": "0", "seconds": "0", "memory": "0.0 GB"}
