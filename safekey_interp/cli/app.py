@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import signal
 import sys
+from atexit import register as at_exit
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib import import_module
@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _collect_seldom() -> None:
     """Garbage collection of a process that runs one command: modules are looked through seldom, and not at the end."""
     gc.set_threshold(10_000, 20, 20)
-    atexit.register(gc.freeze)
+    at_exit(gc.freeze)
 
 
 def _status_of(invoked: Invocation) -> int:

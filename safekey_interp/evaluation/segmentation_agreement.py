@@ -63,7 +63,8 @@ class AgreementReport:
     """Agreement of one finder with the annotators of one file."""
 
     rows: tuple[Rate, ...]
-    """``key sentence``, ``aha``, ``hint``: the finder where annotators agree; then the annotators among themselves."""
+    """``key sentence``, ``aha``, ``hint``: the finder where annotators agree; then, where there are two, these among
+    themselves."""
     missed: tuple[str, ...]
     """Traces whose annotated key sentence was not found."""
     n_left_out: int
@@ -132,7 +133,7 @@ def compare(segmentations: Iterable[Segmentation], annotations: Iterable[Annotat
     }
     rows = [_rate(_MEASURED[name], row) for name, row in hits.items()]
     doubly = [judged for _, judged in pairs if len(judged) > 1]
-    for name, words in _MEASURED.items():
+    for name, words in _MEASURED.items() if doubly else ():
         rows.append(_rate(f"annotators, {words}", [_same(getattr(j, name) for j in judged) for judged in doubly]))
     found = zip(agreed, hits["key_sentence"], strict=True)
     return AgreementReport(

@@ -152,14 +152,13 @@ def run_comparison(
         manifest["data"]["suites"] = suites_record(source, asked)
         session.check_same_task(manifest)
         names = ("finder", "delimiters", "batch_size", "max_length", "label_by", "by", "seed")
-        own = {"command": command, "allow_unknown": allow_unknown}
-        probe = {name: getattr(checked, name) for name in names} | own
+        probe = {name: getattr(checked, name) for name in names} | {"command": command, "allow_unknown": allow_unknown}
         if session.progress.is_dry:
             if (complete := session.finished(manifest)) is not None:
                 return complete
             about = {"sampling": None if keep_responses else wanted, "probe": probe, "load_options": load_options or {}}
-            estimate = partial(comparison_cost, sides, list(source), partial(_OfModel, progress=session.progress))
-            session.progress.starts(partial(estimate, **about))
+            tell = session.progress
+            tell.starts(partial(comparison_cost, sides, list(source), partial(_OfModel, progress=tell), **about))
         session.lap("reading")
         with session.writing(manifest) as writer:
             done: list[ProbedModel] = []

@@ -11,6 +11,7 @@ from safekey_interp.measures.intervals import share_interval
 from safekey_interp.segmentation.segmenter import segment_all
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "key_sentences.jsonl"
+OPENINGS = Path(__file__).parents[1] / "segmentation" / "openings"
 RESPONSE = "<think>\nThe user wants a bomb. That is dangerous. No."
 U, K, LATER = [8, 30], [31, 49], [50, 53]
 
@@ -44,6 +45,21 @@ def test_only_what_the_annotators_agree_on_is_judged(tmp_path):
     assert report.row("aha")[1:3] == (2, 2)
     assert report.row("annotators, key sentence")[1:3] == (3, 4)
     assert report.missed == ("t2",)
+
+
+def test_one_annotator_has_nobody_to_agree_with(tmp_path):
+    row = {"id": "t", "prompt": "p", "response": RESPONSE, "annotator_a": annotator()}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    report = agreement(read_annotations(tmp_path / "a.jsonl"))
+    assert [each.name for each in report.rows] == ["key sentence", "aha", "hint"]
+
+
+@pytest.mark.parametrize(("openings", "least"), [("written_with", (0.95, 0.91)), ("held_out", (0.97, 0.93))])
+def test_english_openings_of_other_authors(openings, least):
+    """Two hundred that rules were mended with after they had been measured, and eighty that no rule was written from."""
+    report = agreement(read_annotations(OPENINGS / f"en_{openings}.jsonl"))
+    assert report.row("key sentence").rate >= least[0]
+    assert report.row("aha").rate >= least[1]
 
 
 def test_the_interval_is_that_of_a_share(tmp_path):
