@@ -56,7 +56,7 @@ def test_one_annotator_has_nobody_to_agree_with(tmp_path):
 
 @pytest.mark.parametrize(("openings", "least"), [("written_with", (0.95, 0.91)), ("held_out", (0.97, 0.93))])
 def test_english_openings_of_other_authors(openings, least):
-    """Two hundred that rules were mended with after they had been measured, and eighty that no rule was written from."""
+    """Two hundred that rules were mended with, and eighty that were measured once, after that."""
     report = agreement(read_annotations(OPENINGS / f"en_{openings}.jsonl"))
     assert report.row("key sentence").rate >= least[0]
     assert report.row("aha").rate >= least[1]
