@@ -137,7 +137,7 @@ def _introduced(response: str, end: int, sentence: _Sentence, prompt: _Prompt) -
     """What a restating sentence that ended in a colon introduces: a quotation, code, list items, the prompt itself."""
     before = response[max(0, end - _LOOK_BACK) : end]
     last_line = before[before.rfind("\n") + 1 :]
-    if before.endswith(":"):
+    if before.endswith((":", "：")):
         return bool(_BLOCK.match(sentence.text)) or prompt.is_repeated_in(sentence)
     return bool(_BLOCK.match(sentence.text) and _BLOCK.match(last_line)) and _is_item(sentence.text)
 
