@@ -96,7 +96,7 @@ _MISSED = re.compile(
     # Words and variables that are abbreviations elsewhere.
     r"(?:['’](?:s|t|re|ll|d|m)|(?<=[\w,)\"”] )(?:me|no|may|art|ill|miss|etc|[b-hj-z]))\.[\"”’)]*[ ]+"
     r"(?=[\"“]?[A-Z][a-z' ])|"
-    r"[。！？](?=\d)"
+    r"[。！？](?=[0-9A-Za-z])"
 )
 _TITLE = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|Gen|Sen|Rep|Gov|Lt|Col|Sgt|Capt|Rev|Hon|vs|e\.g|i\.e|cf|Fig|approx)\Z")
 _INITIALS = re.compile(r"(?:\A|[\s\"“(])(?:[A-Z]\.){1,4}\s*\Z")

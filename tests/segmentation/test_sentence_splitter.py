@@ -26,6 +26,7 @@ def split(text, **options):
         ("Let n = m for some m. Multiplying helps.", ["Let n = m for some m.", "Multiplying helps."]),
         ("They want a trick out of me. Napalm burns.", ["They want a trick out of me.", "Napalm burns."]),
         ("I know that I can't. Providing it is wrong.", ["I know that I can't.", "Providing it is wrong."]),
+        ("内存不够用。pandas 有一个参数。", ["内存不够用。", "pandas 有一个参数。"]),
         ("A. First, look at plan B. So it goes.", ["A. First, look at plan B.", "So it goes."]),
         ("The user likes Samuel L. Jackson. I know him.", ["The user likes Samuel L. Jackson.", "I know him."]),
         ("They sell guns, knives, etc. Hmm, no.", ["They sell guns, knives, etc.", "Hmm, no."]),
