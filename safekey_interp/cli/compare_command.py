@@ -19,7 +19,7 @@ from safekey_interp.cli.shared import (
 from safekey_interp.cli.smallest_effect import SmallestEffect, retold
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
-from safekey_interp.experiments.comparison_settings import ComparisonSettings
+from safekey_interp.experiments.experiment_settings import ComparisonSettings
 from safekey_interp.generation.sampling_settings import DecodingSettings, Sampling
 from safekey_interp.models.load_settings import LoadSettings
 from safekey_interp.models.organism import TRACES

@@ -36,7 +36,7 @@ from safekey_interp.cli.shared import (
 from safekey_interp.cli.smallest_effect import SmallestEffect, retold
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
-from safekey_interp.experiments.intervention_settings import InterventionSettings
+from safekey_interp.experiments.experiment_settings import InterventionSettings
 from safekey_interp.interventions.intervention_parts import FITTING
 from safekey_interp.interventions.intervention_record import Intervention
 from safekey_interp.interventions.intervention_registry import choose_variant, find_intervention, intervention_names

@@ -29,7 +29,7 @@ from safekey_interp.cli.shared import (
 from safekey_interp.cli.smallest_effect import SmallestEffect, retold
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
-from safekey_interp.experiments.probe_settings import ProbeSettings
+from safekey_interp.experiments.experiment_settings import ProbeSettings
 from safekey_interp.generation.sampling_settings import Sampling
 from safekey_interp.models.checkpoints import check_revision
 from safekey_interp.models.load_settings import CheckpointSettings

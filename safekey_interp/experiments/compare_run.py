@@ -38,7 +38,7 @@ from safekey_interp.experiments.compare_models import (
 )
 from safekey_interp.experiments.compare_outcomes import traces_of
 from safekey_interp.experiments.compare_tables import assemble_comparison
-from safekey_interp.experiments.comparison_settings import ComparisonSettings
+from safekey_interp.experiments.experiment_settings import ComparisonSettings
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.models.model_list import NamedModel
 from safekey_interp.models.model_series import compared_models

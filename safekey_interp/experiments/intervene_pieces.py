@@ -17,12 +17,11 @@ from safekey_interp.capture.streaming import SMALL, StreamSettings, in_chunks
 from safekey_interp.data.span_checks import PartOf, span_names_of
 from safekey_interp.data.span_expressions import check_spans
 from safekey_interp.errors import InputError, NothingMeasured
-from safekey_interp.experiments.intervention_settings import InterventionSettings
+from safekey_interp.experiments.experiment_settings import InterventionSettings
 from safekey_interp.interventions.cross_fitting import fit_folds
 from safekey_interp.interventions.intervention_options import span_expressions, split_options
 from safekey_interp.interventions.intervention_parts import STAGED
-from safekey_interp.interventions.intervention_record import Intervention, Prepared, load_function
-from safekey_interp.interventions.stages_record import Stages
+from safekey_interp.interventions.intervention_record import Intervention, Prepared, Stages, load_function
 from safekey_interp.interventions.two_stages import ROUNDS, STAGE, n_confirmed, next_call
 from safekey_interp.measures.direction_record import Direction
 

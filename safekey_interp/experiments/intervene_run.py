@@ -22,9 +22,9 @@ from safekey_interp.capture.streaming import threads_for, token_budget
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.experiments.answer_outcomes import judge_of_answers
+from safekey_interp.experiments.experiment_settings import InterventionSettings
 from safekey_interp.experiments.intervene_pieces import Piece, Work, piece_size, places_to_confirm, plan_work
 from safekey_interp.experiments.intervention_cost import intervention_cost
-from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.experiments.most_moved import most_moved
 from safekey_interp.experiments.probe_chunks import join_tables
 from safekey_interp.interventions.intervention_options import complete_options, recorded

@@ -21,8 +21,8 @@ from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.span_checks import PartOf
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import NothingMeasured
+from safekey_interp.experiments.experiment_settings import InterventionSettings
 from safekey_interp.experiments.intervene_pieces import Piece, Work
-from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.interventions.intervention_record import Intervention, load_function
 from safekey_interp.segmentation.segmenter import segmented
 

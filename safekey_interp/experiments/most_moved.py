@@ -11,7 +11,7 @@ from safekey_interp.segmentation.segmenter import segment
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
-    from safekey_interp.experiments.intervention_settings import InterventionSettings
+    from safekey_interp.experiments.experiment_settings import InterventionSettings
     from safekey_interp.interventions.intervention_record import Intervention
 
 

@@ -20,9 +20,9 @@ from safekey_interp.capture.streaming import BatchSize, forward_cost, threads_fo
 from safekey_interp.data.class_labels import LabelBy, check_label_by
 from safekey_interp.data.conditions import check_by
 from safekey_interp.data.trace_reader import read_traces
+from safekey_interp.experiments.experiment_settings import ProbeSettings
 from safekey_interp.experiments.probe_cost import probe_cost
 from safekey_interp.experiments.probe_measure import chunk_size, measure, record_measuring
-from safekey_interp.experiments.probe_settings import ProbeSettings
 from safekey_interp.experiments.probe_stream import measure_whole_stream
 from safekey_interp.experiments.probe_survey import request_of, survey
 from safekey_interp.experiments.probe_tables import assemble

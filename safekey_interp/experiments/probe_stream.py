@@ -38,9 +38,9 @@ from safekey_interp.data.trace_reader import TraceSource, read_traces
 from safekey_interp.data.trace_record import record_of
 from safekey_interp.data.unique_ids import UniqueIds
 from safekey_interp.errors import InputError
+from safekey_interp.experiments.experiment_settings import ProbeSettings
 from safekey_interp.experiments.probe_chunks import attended, entry_subsets, head_sums, quantity_reader, write_chunk
 from safekey_interp.experiments.probe_cost import probe_cost
-from safekey_interp.experiments.probe_settings import ProbeSettings
 from safekey_interp.experiments.probe_survey import Survey, request_of, survey
 from safekey_interp.measures.attention_moments import moments_table, with_squares
 from safekey_interp.measures.attention_summary import QUANTITIES, HeadSums

@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 
 from safekey_interp.data.span_expressions import ALIASES, SPAN_NAMES
 from safekey_interp.interventions.option_record import SEED, Option
-from safekey_interp.interventions.stages_record import Stages
 
 Function = str | Callable[..., Any]
 """A function, or ``module:function``, which is imported when it is called first."""
@@ -36,6 +35,31 @@ class Control(NamedTuple):
     """How many draws, with names of options in braces."""
     plain: str = ""
     """What it is, without a span of the built-in question; ``words`` when empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """How places are ranked and measured in two stages (:mod:`~safekey_interp.interventions.two_stages`).
+
+    ``measure`` takes ``only``, the places that it measures.
+    """
+
+    places: tuple[str, ...]
+    """Columns that tell places apart, in the order of ``only``; those that the table has."""
+    n_places: str | Callable[..., Any]
+    """Model and complete options to their number; 0 where there is one stage alone."""
+    n_variants: str | Callable[..., Any]
+    """Complete options to the variants of each place whose passes are exact: its own and its controls'."""
+    estimate: Mapping[str, Any]
+    """Options with which ``measure`` estimates."""
+    exact: Mapping[str, Any]
+    """Options with which it is exact."""
+    without_controls: Mapping[str, Any]
+    """Options with which it has no controls."""
+
+    def place(self, columns: Collection[str]) -> list[str]:
+        """Those of the columns that tell a table's places apart."""
+        return [name for name in self.places if name in columns]
 
 
 @dataclass(frozen=True, kw_only=True)

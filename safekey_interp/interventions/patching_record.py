@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from safekey_interp.interventions import intervention_parts as parts
-from safekey_interp.interventions.intervention_record import Column, Control, Figure, Intervention
+from safekey_interp.interventions.intervention_record import Column, Control, Figure, Intervention, Stages
 from safekey_interp.interventions.option_record import Option
-from safekey_interp.interventions.stages_record import Stages
 
 COMPONENTS = ("resid_pre", "head", "attn_out", "resid_mid", "mlp_out", "resid_post", "ln_final")
 """Components by TransformerLens's names; single heads are head.0, head.1 …"""

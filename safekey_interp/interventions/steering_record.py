@@ -8,9 +8,8 @@ from typing import Any
 
 from safekey_interp.data.class_labels import HARM, OUTCOME, class_pair
 from safekey_interp.interventions import intervention_parts as parts
-from safekey_interp.interventions.intervention_record import Column, Figure, Intervention
+from safekey_interp.interventions.intervention_record import Column, Figure, Intervention, Stages
 from safekey_interp.interventions.option_record import Option
-from safekey_interp.interventions.stages_record import Stages
 
 _WAYS = {"ablate": "ablated from", "add": "added to"}
 

@@ -28,8 +28,7 @@ from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.generation.batch_readings import packed
 from safekey_interp.interventions.effect_metrics import find_subjects, readout_of
 from safekey_interp.interventions.effects import tested_rows
-from safekey_interp.interventions.intervention_record import Intervention, load_function
-from safekey_interp.interventions.stages_record import Stages
+from safekey_interp.interventions.intervention_record import Intervention, Stages, load_function
 from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from command_line import Type
 from safekey_interp.cli.app import COMMANDS, command_named
 from safekey_interp.errors import InputError
 from safekey_interp.evaluation.benchmarks.commands import BenchmarkSettings
-from safekey_interp.experiments.comparison_settings import ComparisonSettings
-from safekey_interp.experiments.probe_settings import ProbeSettings
+from safekey_interp.experiments.experiment_settings import ComparisonSettings, ProbeSettings
 from safekey_interp.generation.sampling_settings import Sampling
 from safekey_interp.runs.settings import fields_of, in_words, option_name
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings

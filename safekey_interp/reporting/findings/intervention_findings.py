@@ -17,8 +17,7 @@ import pandas as pd
 
 from safekey_interp.interventions.attribution_patching import compare_attribution
 from safekey_interp.interventions.effects import TESTED, control_kinds, tested_rows
-from safekey_interp.interventions.intervention_record import Control
-from safekey_interp.interventions.stages_record import Stages
+from safekey_interp.interventions.intervention_record import Control, Stages
 from safekey_interp.interventions.two_stages import EXACT, STAGE, rank_agreement
 from safekey_interp.measures.trajectory import trajectory_controls
 from safekey_interp.reporting.findings import intervention_terms as terms

@@ -1,18 +1,19 @@
-"""Settings of a run of ``probe``."""
+"""Settings of the runs of ``probe``, ``compare`` and ``intervene``."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from safekey_interp.capture.capture_request import expressions
 from safekey_interp.capture.measured_spans import MeasuredSpans, measured_spans
-from safekey_interp.capture.stream_settings import StreamSettings
+from safekey_interp.capture.stream_settings import BatchSize, StreamSettings
 from safekey_interp.data.class_labels import LabelBy
 from safekey_interp.errors import InputError
 from safekey_interp.measures.estimator_names import EstimatorName
-from safekey_interp.runs.settings import LARGEST_SEED, SettingError, settings_model
+from safekey_interp.runs.settings import LARGEST_SEED, SettingError, same_as, settings_model
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 
 _SAMPLE = 2_000
 """Traces of a stream's sample, unless a number is given."""
@@ -85,3 +86,34 @@ class ProbeSettings(StreamSettings):
             return None if given is None else expressions(given, str(info.field_name))
         except InputError as error:
             raise SettingError(str(info.field_name), str(error)) from None
+
+
+@settings_model
+class ComparisonSettings(SegmentationSettings):
+    """What is compared on which prompts."""
+
+    keep_responses: bool = False
+    """Give every model the traces' own responses: only probes differ."""
+    batch_size: BatchSize = same_as(ProbeSettings, "batch_size")
+    max_length: int | None = same_as(ProbeSettings, "max_length")
+    label_by: LabelBy = same_as(ProbeSettings, "label_by")
+    by: By = same_as(ProbeSettings, "by")
+    seed: int = same_as(ProbeSettings, "seed")
+    n_examples: int = Field(default=12, ge=0, json_schema_extra={"option": "examples"})
+    """Prompts shown side by side."""
+
+
+@settings_model
+class InterventionSettings(SegmentationSettings):
+    """How traces are segmented, and measured piece by piece."""
+
+    max_length: int | None = Field(default=None, ge=2)
+    """Most tokens of a trace; longer are left out."""
+    seed: int = same_as(ProbeSettings, "seed")
+    chunk: int | None = Field(default=None, ge=1)
+    """Traces between two points from which a killed run resumes. Default: 16 of a small model, one of others."""
+
+    @property
+    def spans(self) -> dict[str, Any]:
+        """How U and K are found, as keywords of every intervention."""
+        return {name: getattr(self, name) for name in ("finder", "delimiters", "max_length")}
