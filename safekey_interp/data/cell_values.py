@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from safekey_interp.errors import InputError
 
+_PYTHON = re.compile(r"\[?\s*(?:\{\s*)?['\"]")
+_LONGEST_PYTHON = 1 << 22
+"""Characters of a cell that is read as Python; Python's own reader takes many times as much memory."""
+
 
 def json_value(value: Any, opening: tuple[str, ...] = ("[",)) -> Any:
-    """What a cell holds as JSON text that begins with one of the brackets; anything else as it is."""
-    if isinstance(value, str) and value.lstrip().startswith(opening):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
+    """What a cell holds as text of JSON, or of Python, that begins with one of the brackets; else as it is."""
+    if not isinstance(value, str) or not (text := value.strip()).startswith(opening):
+        return value
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return _python_value(text, value)
+
+
+def _python_value(text: str, otherwise: Any) -> Any:
+    """Lists and objects as pandas writes them into CSV: ``[{'role': 'user', …}]``."""
+    if not _PYTHON.match(text) or text[-1:] not in ("]", "}") or len(text) > _LONGEST_PYTHON:
+        return otherwise
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return otherwise
 
 
 def whole_number(value: Any, where: str) -> int:

@@ -9,8 +9,8 @@ import re
 from functools import lru_cache
 
 PROMPT_FIELDS = (
-    *("prompt", "question", "instruction", "query", "problem", "user_prompt", "user_input", "input", "goal"),
-    "behavior",
+    *("jailbroken_prompt", "prompt", "question", "instruction", "query", "problem", "user_prompt", "user_input"),
+    *("input", "goal", "behavior"),
 )
 OTHER_PROMPT_FIELDS = (
     *(
@@ -36,6 +36,7 @@ OTHER_RESPONSE_FIELDS = (
 """Names that hold a response where nothing else does."""
 REASONING_FIELDS = (
     *("reasoning_content", "reasoning", "thinking", "reasoning_details", "thoughts", "thought", "chain_of_thought"),
+    *("thinking_blocks", "reasonings"),
     *("cot", "reasoning_trace", "thinking_trace", "thinking_content", "reasoning_text", "model_reasoning"),
 )
 MESSAGES_FIELDS = (
@@ -49,7 +50,7 @@ MESSAGES_FIELDS = (
     "contents",
     "chat_messages",
 )
-SYSTEM_FIELDS = ("system", "system_prompt")
+SYSTEM_FIELDS = ("system", "system_prompt", "system_instruction")
 LABEL_FIELDS = ("label",)
 GROUP_FIELDS = ("group",)
 ID_FIELDS = ("trace_id", "id", "custom_id")

@@ -42,7 +42,10 @@ def reply_form(value: Any) -> ReplyForm | None:
 def whole_reply(text: str) -> Any:
     """A reply of an API that a cell holds as JSON text; None where it holds none."""
     value = json_value(text, ("{",))
-    return value if isinstance(value, Mapping) and any(form.fits(value) for form in FORMS) else None
+    is_reply = isinstance(value, Mapping) and (
+        any(form.fits(value) for form in FORMS) or value.keys() >= {"role", "content"}
+    )
+    return value if is_reply else None
 
 
 def holds_reply(value: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -184,7 +185,12 @@ def jsonl_rows(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
 
 def _csv_rows(stream: BinaryIO, name: str, delimiter: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(_LONGEST_CELL)  # the module's own limit, 131,072 characters, is shorter than some traces
-    reader = csv.reader((text for _, text in _lines(stream, name)), delimiter=delimiter, strict=True)
+    lines = _lines(stream, name)
+    header = next(((number, text) for number, text in lines if text.strip()), (0, ""))
+    # Where the decimal mark is a comma, spreadsheets write semicolons; others write tabs into a file of any name.
+    delimiter = next((mark for mark in (delimiter, ";", "\t", "|") if mark in header[1]), delimiter)
+    texts = (text for _, text in chain([header], lines))
+    reader = csv.reader(texts, delimiter=delimiter, strict=True)
     columns: list[str] = []
     while True:
         number = reader.line_num + 1

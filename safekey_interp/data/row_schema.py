@@ -112,7 +112,8 @@ def read_row(
     if len(found) > 1 and (spans or (prompt_spans and text.answers is None)):
         raise InputError(f"{where}: spans: the row has {len(found)} responses, expected one beside its spans")
     left = _left(names, used)
-    note(RowReading(shape.name, text.asked_in, tuple([one.answer.read_from for one in found]), labelled_by, left))
+    answers = tuple([_read_from(one.answer, text) for one in found])
+    note(RowReading(shape.name, text.asked_in, answers, labelled_by, left))
     meta = {column: cells[column] for column in left}
     trace_id = identifier(cells[plan.id], f"{where}: {plan.id}") if plan.id else ""
     group = identifier(cells[plan.group], f"{where}: {plan.group}") if plan.group else ""
@@ -227,6 +228,12 @@ def _messages(turns: Sequence[Turn], where: str) -> tuple[Message, ...]:
     return tuple(Message(role=turn.role, content=turn.text, spans=turn.spans) for turn in turns)
 
 
+def _read_from(answer: Turn, text: RowText) -> tuple[str, str]:
+    """Where the reasoning and the answer were; of an answer inside an object, the column of the object."""
+    reasoning, said = answer.read_from
+    return reasoning, said or (str(text.used[-1]) if answer.text and text.used else "")
+
+
 def _left_out(exchange: Exchange) -> str:
     turns = (exchange.prompt, exchange.answer, *exchange.before, *exchange.steps)
     left_out = [turn.left_out for turn in turns if turn.left_out]
@@ -240,6 +247,8 @@ def _label(row: Row, plan: _Plan, named: NamedFields, labels: Mapping[str, str] 
     cells, names = row.cells, row.given.keys()
     for column in plan.labels:
         asked = named.label is not None or plain_name(column) in LABEL_FIELDS
+        if named.label is None and isinstance(cells[column], bool) and isinstance(cells.get("completion"), list):
+            continue  # TRL's label says whether the completion is desired
         label = label_word(cells[column], column, row.where, asked=asked, labels=labels)
         if label is not None or asked:
             return label, column

@@ -18,7 +18,7 @@ from safekey_interp.data.rendered_chat import read_rendered
 from safekey_interp.data.reply_forms import ReplyForm
 from safekey_interp.data.row_answers import answered, sampled
 from safekey_interp.data.row_cells import Row, RowText, are_messages, messages_in
-from safekey_interp.data.turn_text import Turn
+from safekey_interp.data.turn_text import Turn, read_turn
 from safekey_interp.errors import InputError
 
 _REQUESTS = (
@@ -66,11 +66,12 @@ def _is_said(message: Mapping[str, Any]) -> bool:
 def read_alpaca(row: Row) -> RowText:
     """An instruction, the input that it is about, and the output."""
     instruction, about = row.columns["instruction"], row.columns["input"]
-    prompt = f"{_text(row, instruction)}\n{row.cells[about]}"
-    system_in = _system_column(row)
-    system = [Turn("system", row.cells[system_in])] if system_in else []
+    has_more = bool(row.cells[about].strip())
+    prompt = f"{_text(row, instruction)}\n{row.cells[about]}" if has_more else _text(row, instruction)
+    system_in, system = _system(row)
     used = (instruction, about, *([system_in] if system_in else []))
-    return answered(row, [*system, Turn("user", prompt)], used, f"{instruction} and {about}")
+    asked_in = f"{instruction} and {about}" if has_more else instruction
+    return answered(row, [*system, Turn("user", prompt)], used, asked_in)
 
 
 def read_reply(form: ReplyForm, row: Row) -> RowText:
@@ -103,7 +104,7 @@ def read_lm_eval(row: Row) -> RowText:
     """A sample that lm-evaluation-harness logged: the prompt as it was given to the model, and its responses."""
     given: Any = json_value(row.get(("arguments",)), ("[", "{"))
     while isinstance(given, Mapping | list | tuple) and given and not are_messages(given):
-        given = next(iter(given.values())) if isinstance(given, Mapping) else given[0]
+        given = json_value(next(iter(given.values())) if isinstance(given, Mapping) else given[0], ("[{",))
     asked_in = "arguments"
     if not isinstance(given, str | list):
         doc = row.cells[row.columns["doc"]]
@@ -114,7 +115,10 @@ def read_lm_eval(row: Row) -> RowText:
         raise InputError(f"{row.where}: no prompt in arguments or doc; expected a sample that lm-eval logged")
     column = row.columns["resps"]
     answers = [turn for each in row.cells[column] for turn in sampled(each, row.at(column))]
-    turns = read_turns(given, row.at(asked_in)) if isinstance(given, list) else [Turn("user", given)]
+    if isinstance(given, list):
+        turns = read_turns(given, row.at(asked_in))
+    else:
+        turns = read_rendered(given, asked_in) or [Turn("user", given)]
     used = tuple(row.columns[name] for name in ("doc", "arguments", "resps", "filtered_resps") if name in row.columns)
     return RowText(turns, answers, used, asked_in, len(answers) > 1)
 
@@ -126,14 +130,13 @@ def _conversation(row: Row, prompt: tuple[str, ...]) -> tuple[list[Turn], tuple[
         return None
     if in_messages is not None and isinstance(row.cells[in_messages], Mapping):
         return _requested(row)
-    system_in = _system_column(row)
     turns = read_turns(row.cells[in_messages], row.at(in_messages)) if in_messages else []
     used = tuple(column for column in (in_messages, in_prompt) if column)
     asked_in = f"the last user turn of {in_messages}"
     if in_prompt is not None:
         value = row.cells[in_prompt]
         listed = messages_in(value)
-        if isinstance(value, Mapping) and (asked := _requested(row)):
+        if _is_request(value) and (asked := _requested(row)):
             return asked
         if listed is not None:
             turns = [*turns, *read_turns(listed, row.at(in_prompt))]
@@ -145,8 +148,9 @@ def _conversation(row: Row, prompt: tuple[str, ...]) -> tuple[list[Turn], tuple[
             last = next((turn.text for turn in reversed(turns) if turn.role == "user"), None) if turns else None
             turns = turns if last == text else [*turns, Turn("user", text)]
             asked_in = in_prompt
+    system_in, system = _system(row)
     if system_in and turns[:1] and turns[0].role not in _SYSTEM:
-        turns, used = [Turn("system", row.cells[system_in]), *turns], (*used, system_in)
+        turns, used = [*system, *turns], (*used, system_in)
     return turns, used, asked_in
 
 
@@ -176,16 +180,35 @@ def _requested(row: Row) -> tuple[list[Turn], tuple[str, ...], str] | None:
             cells = {field: value for field, value in request.items() if value is not None}
             columns = {plain: field for plain, field in columns.items() if field in cells}
             at = f"{row.where}: {row.columns[name]}"
+            if "instructions" in columns and "input" in columns:  # of OpenAI's responses
+                columns["system"] = columns.pop("instructions")
             inner = Row(cells, columns, at, request, {})
-            asked = _conversation(inner, _INNER_PROMPT) or _requested(inner)
+            # LightEval's instruction is that of the task.
+            prompts = ("query", *_INNER_PROMPT) if name == "doc" else _INNER_PROMPT
+            asked = _conversation(inner, prompts) or _requested(inner)
             if asked is not None:
                 return asked[0], (row.columns[name],), asked[2]
     return None
 
 
-def _system_column(row: Row) -> str | None:
+def _is_request(value: Any) -> bool:
+    """Whether a cell is an object, or holds the messages of one as JSON text."""
+    if isinstance(value, str) and value[:1] == "{":
+        value = json_value(value, ("{",))
+        return isinstance(value, Mapping) and not {"messages", "contents", "input"}.isdisjoint(value)
+    return isinstance(value, Mapping)
+
+
+def _system(row: Row) -> tuple[str, list[Turn]]:
+    """The column of a system prompt, a text or parts of one, and its turn; empty where there is none."""
     column = row.column(SYSTEM_FIELDS)
-    return column if column is not None and isinstance(row.cells[column], str) and row.cells[column] else None
+    value = None if column is None else row.cells[column]
+    if isinstance(value, list | Mapping) and value:
+        parts = value.get("parts", [value]) if isinstance(value, Mapping) else value
+        value = read_turn({"role": "system", "content": parts}, row.at(column)).text
+    if column is None or not isinstance(value, str) or not value:
+        return "", []
+    return column, [Turn("system", value)]
 
 
 def _text(row: Row, column: str) -> str:

@@ -20,17 +20,23 @@ from safekey_interp.data.row_spans import Intervals, moved, read_spans
 from safekey_interp.errors import InputError
 
 OPENING, CLOSING = "<think>", "</think>"
-_MARKS = (OPENING, CLOSING, "[THINK]", "[/THINK]", "<|channel|>analysis", "<|begin_of_thought|>")
+_MARKS = (
+    *(OPENING, CLOSING, "[THINK]", "[/THINK]", "<|channel|>analysis", "<|begin_of_thought|>", "<thinking>"),
+    *("</thinking>", "<reasoning>", "</reasoning>", "<thought>", "</thought>", "<Thought>", "</Thought>"),
+    *("<scratchpad>", "</scratchpad>", "<seed:think>", "</seed:think>", "◁think▷", "◁/think▷"),
+)
 _OPENINGS = tuple(mark for mark in _MARKS if "/" not in mark)
 _FOLDED = '<details type="reasoning"'
 _STRIPPED = "analysis", "assistantfinal"
 """What is left of harmony's marks where their special tokens were stripped."""
+_SWITCHES = ("", "on", "off", "true", "false", "none", "null")
+"""What a column of reasoning holds where it only says whether there is any."""
 _CUT = ("length", "max_tokens", "MAX_TOKENS", "incomplete")
 """Why a reply ended that was cut by its largest number of tokens, as the APIs say it."""
 
 _PLAIN = {"role", "content"}
 ROLE_FIELDS = ("role", "from", "speaker", "author", "sender")
-CONTENT_FIELDS = ("content", "value", "text", "parts", "body", "generated_text")
+CONTENT_FIELDS = ("content", "value", "text", "parts", "body", "generated_text", "answer")
 ROLES: Mapping[str, str] = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "model", "bot", "ai", "chatgpt", "function_call"), "assistant"),
@@ -188,7 +194,7 @@ def _thought(value: Any) -> str:
     """The text of what may be reasoning: a text, an object or a list of parts; empty where there is none."""
     value = json_value(value, ("[{", "{"))
     if isinstance(value, str):
-        return value if value.strip() else ""
+        return "" if value.strip().lower() in _SWITCHES else value
     if isinstance(value, Mapping):
         if value.get("type") not in PARTS:
             return ""
@@ -215,6 +221,8 @@ def _pieces(content: Any, where: str, left_out: list[str]):
             continue
         if not isinstance(part, Mapping):
             raise InputError(f"{where}[{number}]: got {kind_in_words(part)}, expected text or a part of a message")
+        if isinstance(inner := part.get("reasoningContent"), Mapping):  # of Bedrock's Converse
+            part = {"type": "reasoning", **{"text": "", **inner, **(inner.get("reasoningText") or {})}}  # noqa: PLW2901
         kind, fields = PARTS.get(part.get("type"), ("", ("",)))
         kind = "reasoning" if part.get("thought") is True and kind == "text" else kind
         if kind == "reasoning" and (text := _thought({"type": part.get("type"), **part})):

@@ -32,6 +32,8 @@ class Family(NamedTuple):
     """Closing mark, verbatim."""
     answer: str = ""
     """Mark that opens the answer after the reasoning; empty when the answer follows at once."""
+    closes_alone: bool = True
+    """Whether the closing mark without the opening one ends reasoning: not where it ends any message, or is prose."""
 
 
 Marks = Literal["tags", "closing tag alone", "channels", "none"]
@@ -75,8 +77,18 @@ UNMARKED_TRUST = 0.89
 FAMILIES = (
     Family("think", "<think>", "</think>"),  # DeepSeek-R1 and its distilled models, Qwen3, QwQ, Phi-4-reasoning
     Family("magistral", "[THINK]", "[/THINK]"),
-    Family("harmony", "<|channel|>analysis<|message|>", "<|end|>", "<|channel|>final<|message|>"),  # GPT-OSS
+    Family("harmony", "<|channel|>analysis<|message|>", "<|end|>", "<|channel|>final<|message|>", False),  # GPT-OSS
     Family("thought", "<|begin_of_thought|>", "<|end_of_thought|>", "<|begin_of_solution|>"),  # Sky-T1, OpenThinker
+    Family("kimi", "◁think▷", "◁/think▷"),
+    Family("seed", "<seed:think>", "</seed:think>"),
+    Family("marco", "<Thought>", "</Thought>"),
+    Family("thought tag", "<thought>", "</thought>"),
+    Family("huatuo", "## Thinking", "## Final Response", closes_alone=False),
+    Family("granite", "Here is my thought process:", "Here is my response:", closes_alone=False),
+    Family("gemma", "<|channel>thought", "<channel|>"),
+    Family("medgemma", "<unused94>thought", "<unused95>"),
+    # What prompts ask for.
+    *(Family(tag, f"<{tag}>", f"</{tag}>") for tag in ("thinking", "reasoning", "scratchpad")),
 )
 
 # Control tokens that decoding may leave: <|im_end|>, <｜end▁of▁sentence｜>, <s>. They are no words of the model.
@@ -189,11 +201,9 @@ def _channel_names(response: str, families: tuple[Family, ...]) -> _Parts | None
 
 
 def _first_closing(response: str, families: tuple[Family, ...]) -> _Parts | None:
-    """A closing mark alone: the template opened the reasoning. Harmony's closes any message, so it proves nothing."""
+    """A closing mark alone: the template opened the reasoning."""
     closings = [
-        (at, family)
-        for family in families
-        if not (family.answer and family.closing == "<|end|>") and (at := response.find(family.closing)) >= 0
+        (at, family) for family in families if family.closes_alone and (at := response.find(family.closing)) >= 0
     ]
     if not closings:
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import Type
 from file_shapes import traces
-from published_shapes import SHAPES
+from tool_shapes import SHAPES
 
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.segmentation.reasoning_span import answer_span, reasoning_region
@@ -83,6 +83,41 @@ def test_a_line_says_what_was_read_as_what_and_what_was_left(tmp_path: Path, com
     typed = command("segment", path, "--out", tmp_path / "out.jsonl")
     assert "".join(typed.err.split()) == "".join(expected.split())  # a long path is wrapped
     assert typed.status == 0
+
+
+def test_a_switch_is_no_reasoning() -> None:
+    told = TOLD[0]
+    [trace] = read_traces([{"prompt": told.prompt, "reasoning": "off", "response": told.answer}])
+    assert trace.response == told.answer
+
+
+def test_a_desired_completion_is_no_label() -> None:
+    """TRL's rows of KTO."""
+    turn = {"role": "assistant", "content": TOLD[0].tagged}
+    [trace] = read_traces([{"prompt": [{"role": "user", "content": "How?"}], "completion": [turn], "label": True}])
+    assert (trace.label, trace.meta) == (None, {"label": True})
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        {"input": "How?", "instructions": "Be good."},
+        {"system": [{"type": "text", "text": "Be good."}], "messages": [{"role": "user", "content": "How?"}]},
+        {
+            "systemInstruction": {"parts": [{"text": "Be good."}]},
+            "contents": [{"role": "user", "parts": [{"text": "How?"}]}],
+        },
+    ],
+)
+def test_a_system_prompt_of_a_request_is_kept(request_of: dict) -> None:
+    [trace] = read_traces([{"request": request_of, "response": {"choices": [{"message": {"content": "No."}}]}}])
+    assert trace.prompt == "How?"
+    assert [(message.role, message.content) for message in trace.messages] == [("system", "Be good.")]
+
+
+def test_the_line_names_the_column_of_an_answer_inside_an_object(tmp_path: Path) -> None:
+    source = read_traces(SHAPES["promptfoo"](tmp_path, TOLD)).check()
+    assert "response from response" in source.notes[0]
 
 
 def test_reasoning_in_its_text_and_apart_is_there_once() -> None:

@@ -94,7 +94,7 @@ def test_a_text_or_number_of_that_name_is_the_datas_own(own: object) -> None:
 @pytest.mark.parametrize(
     ("spans", "says"),
     [
-        ("{'z': [[1, 2]]}", "expected JSON such as"),
+        ("{z: [[1, 2]]}", "expected JSON such as"),
         ({"z": [[-1, 2]]}, r"z: got \[-1, 2\], expected 0 <= start <= end"),
         ({"z": [[3, 2]]}, r"z: got \[3, 2\], expected 0 <= start <= end"),
         ({"z": [[0.5, 2]]}, "z: got the number 0.5, expected a whole number"),

@@ -1,0 +1,138 @@
+"""The same traces as more tools log them, with the marks of more models, and as spreadsheets and pandas write them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from file_shapes import LABEL, PROMPT, SHAPES, TAGGED, Told, Writer, columns_of
+from published_shapes import SHAPES as _PUBLISHED
+
+assert SHAPES is _PUBLISHED
+_SYSTEM = "<|im_start|>system\nBe good.<|im_end|>\n"
+
+
+def _user(t: Told) -> dict:
+    return {"role": "user", "content": t.prompt}
+
+
+def _bedrock(t: Told) -> dict:
+    reasoning = {"reasoningContent": {"reasoningText": {"text": t.reasoning, "signature": "s"}}}
+    return {"output": {"message": {"role": "assistant", "content": [reasoning, {"text": t.answer}]}}}
+
+
+def _marked(opening: str, closing: str) -> Writer:
+    def response(t: Told) -> str:
+        return f"{opening}\n{t.reasoning}\n{closing}\n\n{t.answer}"
+
+    return columns_of(prompt=PROMPT, response=response, label=LABEL)
+
+
+def _spreadsheet(mark: str) -> Writer:
+    def write(folder: Path, told: list[Told]) -> Path:
+        with (folder / "traces.csv").open("w", newline="", encoding="utf-8-sig") as file:
+            writer = csv.writer(file, delimiter=mark)
+            writer.writerow(["Prompt", "Response", "Label"])
+            writer.writerows([t.prompt, t.tagged, t.label] for t in told)
+        return folder / "traces.csv"
+
+    return write
+
+
+def _pandas(folder: Path, told: list[Told]) -> Path:
+    with (folder / "traces.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["messages", "label"])
+        for t in told:
+            writer.writerow([repr([_user(t), {"role": "assistant", "content": t.tagged}]), t.label])
+    return folder / "traces.csv"
+
+
+SHAPES |= {
+    "Bedrock Converse": columns_of(
+        request=lambda t: {
+            "system": [{"text": "Be good."}],
+            "messages": [{"role": "user", "content": [{"text": t.prompt}]}],
+        },
+        response=_bedrock,
+        label=LABEL,
+    ),
+    "LightEval details, reasonings apart": columns_of(
+        doc=lambda t: {"query": t.prompt, "choices": [""], "instruction": "Answer the question."},
+        model_response=lambda t: {"text": [t.answer], "reasonings": [t.reasoning]},
+        label=LABEL,
+    ),
+    "LiteLLM thinking blocks": columns_of(
+        messages=lambda t: [_user(t)],
+        choices=lambda t: [
+            {
+                "index": 0,
+                "message": {
+                    "role": "assistant",
+                    "content": t.answer,
+                    "thinking_blocks": [{"type": "thinking", "thinking": t.reasoning, "signature": "s"}],
+                },
+            }
+        ],
+        label=LABEL,
+    ),
+    "an object of thinking and answer": columns_of(
+        prompt=PROMPT, response=lambda t: {"thinking": t.reasoning, "answer": t.answer}, label=LABEL
+    ),
+    "lm-eval, rendered prompt": columns_of(
+        doc_id=lambda t: t.prompt,
+        doc=lambda t: {},
+        arguments=lambda t: {
+            "gen_args_0": {
+                "arg_0": f"{_SYSTEM}<|im_start|>user\n{t.prompt}<|im_end|>\n<|im_start|>assistant\n",
+                "arg_1": {},
+            }
+        },
+        resps=lambda t: [[t.tagged]],
+        label=LABEL,
+    ),
+    "lm-eval, messages as text": columns_of(
+        doc_id=lambda t: t.prompt,
+        doc=lambda t: {},
+        arguments=lambda t: {"gen_args_0": {"arg_0": [json.dumps([_user(t)])], "arg_1": {}}},
+        resps=lambda t: [[t.tagged]],
+        label=LABEL,
+    ),
+    "Alpaca with an empty input": columns_of(
+        instruction=PROMPT, input=lambda t: "", output=TAGGED, history=lambda t: [], label=LABEL
+    ),
+    "a jailbroken prompt": columns_of(
+        forbidden_prompt=lambda t: "F", jailbroken_prompt=PROMPT, response=TAGGED, label=LABEL
+    ),
+    "Langfuse, JSON as text": columns_of(
+        id=PROMPT,
+        input=lambda t: json.dumps({"messages": [_user(t)]}),
+        output=lambda t: json.dumps({"role": "assistant", "content": t.answer, "reasoning_content": t.reasoning}),
+        label=LABEL,
+    ),
+    "semicolons": _spreadsheet(";"),
+    "tabs in a CSV": _spreadsheet("\t"),
+    "messages as pandas writes them": _pandas,
+    "thinking apart, of two lists": columns_of(
+        prompt=PROMPT, reasonings=lambda t: [t.reasoning], responses=lambda t: [t.answer], label=LABEL
+    ),
+    **{
+        f"marks {opening}": _marked(opening, closing)
+        for opening, closing in (
+            ("<thinking>", "</thinking>"),
+            ("<reasoning>", "</reasoning>"),
+            ("<thought>", "</thought>"),
+            ("<Thought>", "</Thought>"),
+            ("<scratchpad>", "</scratchpad>"),
+            ("<seed:think>", "</seed:think>"),
+            ("◁think▷", "◁/think▷"),
+            ("<|channel>thought", "<channel|>"),
+            ("## Thinking", "## Final Response"),
+            ("Here is my thought process:", "Here is my response:"),
+        )
+    },
+    "a switch beside the reasoning in its text": columns_of(
+        prompt=PROMPT, reasoning=lambda t: "on", response=TAGGED, label=LABEL
+    ),
+}
