@@ -11,7 +11,7 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from safekey_interp.data.file_packing import unpacked
-from safekey_interp.data.json_stream import json_rows, not_utf8
+from safekey_interp.data.inif_document import InifRows, is_inif
+from safekey_interp.data.inspect_sample import inspect_row, is_inspect_log
+from safekey_interp.data.json_stream import RowOfSample, json_rows, not_utf8
 from safekey_interp.data.log_archive import archive_rows, is_archive
-from safekey_interp.data.sample_documents import document_kind
 from safekey_interp.errors import InputError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".eval", ".inif")
@@ -131,10 +132,17 @@ class RowFile:
 
     def _text_rows(self, stream: BinaryIO) -> Iterator[tuple[int, Any]]:
         if self.suffix in (".json", ".eval", ".inif"):
-            return enumerate(json_rows(stream, self.name, document_kind), 1)
+            return enumerate(json_rows(stream, self.name, _document_kind), 1)
         if self.suffix in (".csv", ".tsv"):
             return _csv_rows(stream, self.name, "\t" if self.suffix == ".tsv" else ",")
         return jsonl_rows(stream, self.name)
+
+
+def _document_kind(head: Mapping[str, Any]) -> RowOfSample | None:
+    """What makes rows of the samples of a document, told by the fields before them; None for no such document."""
+    if is_inspect_log(head):
+        return inspect_row
+    return InifRows(head).row if is_inif(head) else None
 
 
 class _HashedReader(io.RawIOBase):

@@ -30,8 +30,8 @@ LABELS = ("full_compliance", "full_refusal", "partial_refusal")
 """Labels of the judge, in the order of its scores."""
 CLIP = 3.0
 """Standardised features are clipped to so many standard deviations: larger deviations carry no more information."""
-STEP = 0.1
-"""Weights of terms are multiples of this: with a TF-IDF vector of norm 1 it moves no probability by more than 0.03."""
+STEP = 0.125
+"""Weights of terms are multiples of this: with a TF-IDF vector of norm 1 it moves no probability by more than 0.04."""
 WEIGHTS = "refusal_weights.json"
 
 

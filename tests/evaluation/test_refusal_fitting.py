@@ -139,13 +139,13 @@ def test_the_weights_are_what_the_script_makes() -> None:
 
 
 @needs_labelled
-def test_rounded_weights_move_no_probability_by_more_than_three_hundredths() -> None:
+def test_rounded_weights_move_no_probability_by_more_than_four_hundredths() -> None:
     corpus = Corpus([*read_labelled(LABELLED), *read_examples(EXAMPLES)])
     rows = np.arange(len(corpus))
     exact = fit(corpus, rows, Settings(penalty=10.0, text_weight=2.0))
     rounded = Classifier.from_json(exact.to_json())
     both = [predict(corpus, rows, classifier) for classifier in (exact, rounded)]
-    np.testing.assert_allclose(*both, atol=0.03)
+    np.testing.assert_allclose(*both, atol=0.04)
     assert (labels_of(both[0]) == labels_of(both[1])).all()
 
 

@@ -15,7 +15,7 @@ from safekey_interp.errors import InputError
 from safekey_interp.segmentation.reasoning_span import FAMILIES
 from safekey_interp.segmentation.segmenter import finder_names
 
-MARKS = [mark for family in FAMILIES for mark in family[1:] if mark]
+MARKS = [mark for family in FAMILIES for mark in (family.opening, family.closing, family.answer) if mark]
 RESPONSE = "<think>\nThe user wants a bomb. That is <b>dangerous</b>. No.</think>No."
 
 
