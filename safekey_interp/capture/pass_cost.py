@@ -3,20 +3,22 @@
     cost of the work ≈ cost of a trial · (size of the work / size of the trial)
 
 A trial is the work itself on few items, twice as many each time until it takes long enough to be timed; the model's
-first passes, which are slower, are so left behind.
+first passes, which are slower, are so left behind. A pass is a call of the decoder, whatever it is for: a batch of
+sequences, of continuations behind a kept beginning, or one token of each row of a batch that is decoded. Tokens count
+the padding and leave out what a cache holds.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 
-from safekey_interp.capture.pass_meter import counted_passes
 from safekey_interp.progress import in_time
 
 if TYPE_CHECKING:
@@ -28,6 +30,35 @@ TOO_LONG = 45.0
 """Seconds after which a trial is given up."""
 
 Item = TypeVar("Item")
+
+
+@dataclass
+class PassCount:
+    """Forward passes so far."""
+
+    passes: int = 0
+    """Calls of the decoder."""
+    tokens: int = 0
+    """Rows · positions of their inputs, summed."""
+
+
+@contextmanager
+def counted_passes(model: Model, on_pass: Callable[[], object] = lambda: None) -> Iterator[PassCount]:
+    """Count a model's forward passes inside the block; ``on_pass`` is called before each."""
+    count = PassCount()
+
+    def before(module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        inputs = (*args, options.get("input_ids"), options.get("inputs_embeds"))
+        first = next(each for each in inputs if each is not None)
+        count.passes += 1
+        count.tokens += first.shape[0] * first.shape[1]
+        on_pass()
+
+    handle = model.hf.get_decoder().register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        yield count
+    finally:
+        handle.remove()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,8 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
+import torch
+from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -262,3 +264,16 @@ def _on_bridge(edit: Edit) -> Callable[..., Any]:
         return _new(edit, states)
 
     return hook
+
+
+def ablate(states: Float[Tensor, "row pos d_model"], unit: Float[Tensor, "row d_model"]) -> Tensor:
+    """The states without their component along each row's unit vector, x ← x − (x · d) d, in float32 or wider."""
+    wide = states.to(torch.promote_types(states.dtype, torch.float32))
+    vector = unit.to(wide)
+    along = einsum(wide, vector, "row pos d, row d -> row pos")
+    return (wide - einsum(along, vector, "row pos, row d -> row pos d")).to(states.dtype)
+
+
+def add(states: Float[Tensor, "row pos d_model"], step: Float[Tensor, "row d_model"]) -> Tensor:
+    """The states moved by each row's vector, x ← x + step."""
+    return states + rearrange(step, "row d -> row 1 d").to(states)

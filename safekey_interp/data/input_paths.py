@@ -22,7 +22,7 @@ from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.runs.processes import place
 
-_NOT_TEXT = (".parquet", ".eval", ".inif")
+_NOT_TEXT = (".parquet", ".arrow", ".eval", ".inif")
 
 
 def sources_of(
@@ -68,6 +68,8 @@ def _inside(folder: str, name: str) -> list[str]:
     """The files of known kinds in a folder and the folders in it; hidden ones are none."""
     found = [path for path in sorted(Path(folder).rglob("*")) if path.is_file() and _is_known(path)]
     shown = [str(path) for path in found if not any(part[0] in "._" for part in path.relative_to(folder).parts)]
+    if any(path.endswith(".arrow") for path in shown):  # a data set as datasets saves it, with JSON about it
+        shown = [path for path in shown if path.endswith(".arrow")]
     if not shown:
         raise InputError(f"{name}: a folder without a file of traces; expected {' '.join(SUFFIXES)} files in it")
     return shown

@@ -1,4 +1,4 @@
-"""Readers of files of rows: JSONL, JSON, CSV, TSV, Parquet and Inspect logs.
+"""Readers of files of rows: JSONL, JSON, CSV, TSV, Parquet, Arrow and Inspect logs.
 
 Each source gives its rows one by one, knows how to name one in a message, and feeds a hash of the data on the way.
 """
@@ -11,7 +11,7 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -25,7 +25,7 @@ from safekey_interp.data.json_stream import RowOfSample, json_rows, not_utf8
 from safekey_interp.data.log_archive import archive_rows, is_archive
 from safekey_interp.errors import InputError
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".eval", ".inif")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".eval", ".inif")
 _ROWS_AT_ONCE = 256
 _LONGEST_CELL = 1 << 28
 
@@ -92,7 +92,7 @@ class RowFile:
 
     def where(self, number: int) -> str:
         """Rows of text files go by their line; rows of others are counted from 1."""
-        counted = self.suffix in (".json", ".parquet", ".eval", ".inif") or self._is_archive
+        counted = self.suffix in (".json", ".parquet", ".arrow", ".eval", ".inif") or self._is_archive
         return f"{self.name}, {'row' if counted else 'line'} {number}"
 
     def hash_into(self, digest: Hash) -> None:
@@ -108,9 +108,9 @@ class RowFile:
             InputError: where the file cannot be read or does not hold what its suffix says.
         """
         try:
-            if self.suffix == ".parquet":
+            if self.suffix in (".parquet", ".arrow"):
                 self.hash_into(digest)
-                yield from _parquet_rows(self.path, self.name)
+                yield from _table_rows(self.path, self.name, _parquet if self.suffix == ".parquet" else _arrow)
                 return
             if self._is_archive:
                 self.hash_into(digest)
@@ -225,19 +225,39 @@ def _csv_rows(stream: BinaryIO, name: str, delimiter: str) -> Iterator[tuple[int
         yield number, {column: cell for column, cell in zip(columns, cells, strict=True) if column and cell}
 
 
-def _parquet_rows(path: Path, name: str) -> Iterator[tuple[int, Any]]:
-    import pyarrow
+def _parquet(path: Path) -> Iterator[Any]:
     import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20) as file:
+        yield from file.iter_batches(batch_size=_ROWS_AT_ONCE)
+
+
+def _arrow(path: Path) -> Iterator[Any]:
+    """A stream, as ``datasets`` saves it, or a file of Arrow's."""
+    import pyarrow
+
+    with pyarrow.OSFile(str(path)) as file:
+        is_file = file.read(6) == b"ARROW1"
+        file.seek(0)
+        if is_file:
+            reader = pyarrow.ipc.open_file(file)
+            yield from map(reader.get_batch, range(reader.num_record_batches))
+        else:
+            yield from pyarrow.ipc.open_stream(file)
+
+
+def _table_rows(path: Path, name: str, batches: Callable[[Path], Iterator[Any]]) -> Iterator[tuple[int, Any]]:
+    import pyarrow
 
     number = 1
     try:
-        with pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20) as file:
-            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
-                for row in batch.to_pylist():
-                    yield number, row
-                    number += 1
+        for batch in batches(path):
+            for row in batch.to_pylist():
+                yield number, row
+                number += 1
     except (pyarrow.ArrowException, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
-        raise InputError(f"{name}: broken Parquet: {reason}; write the file again") from None
+        kind = path.suffix.removeprefix(".").capitalize()
+        raise InputError(f"{name}: broken {kind}: {reason}; write the file again") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{name}, after row {number - 1}: not UTF-8: {error.reason}") from None

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from safekey_interp.capture.pass_cost import Cost
-from safekey_interp.capture.pass_meter import counted_passes
+from safekey_interp.capture.pass_cost import Cost, counted_passes
 from safekey_interp.capture.streaming import threads_for, token_budget
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.errors import InputError, NothingMeasured

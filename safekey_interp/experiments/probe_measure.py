@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.kept_batches import KeptBatches
-from safekey_interp.capture.pass_cost import Cost
-from safekey_interp.capture.pass_meter import counted_passes
+from safekey_interp.capture.pass_cost import Cost, counted_passes
 from safekey_interp.capture.streaming import (
     CHUNK,
     Entry,

@@ -22,7 +22,7 @@ import numpy as np
 
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.kept_batches import KeptBatches
-from safekey_interp.capture.pass_meter import counted_passes
+from safekey_interp.capture.pass_cost import counted_passes
 from safekey_interp.capture.streaming import (
     CHUNK,
     Entry,

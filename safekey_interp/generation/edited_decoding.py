@@ -20,8 +20,7 @@ from torch import Tensor
 
 from safekey_interp.capture.attention_hook import observed_attention
 from safekey_interp.capture.decoding_passes import HiddenPairs, told_of_passes
-from safekey_interp.capture.direction_edits import ablate, add
-from safekey_interp.capture.residual_edits import Place, edited
+from safekey_interp.capture.residual_edits import Place, ablate, add, edited
 from safekey_interp.generation.generation_edits import Ablate, GenerationEdit, HideSpan, Steer
 from safekey_interp.generation.requests import Request
 from safekey_interp.generation.tokens import PromptTokens

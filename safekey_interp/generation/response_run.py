@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safekey_interp.capture.pass_cost import SERVER, Cost, CostElsewhere
-from safekey_interp.capture.pass_meter import counted_passes
+from safekey_interp.capture.pass_cost import SERVER, Cost, CostElsewhere, counted_passes
 from safekey_interp.errors import InputError
 from safekey_interp.generation.local_engine import LocalEngine
 from safekey_interp.generation.requests import Engine, Request, check_different, samples

@@ -11,9 +11,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from safekey_interp.capture.direction_edits import ablate, add
 from safekey_interp.capture.places import COMPONENTS, Place
-from safekey_interp.capture.residual_edits import Edit
+from safekey_interp.capture.residual_edits import Edit, ablate, add
 from safekey_interp.errors import InputError
 from safekey_interp.generation.generation_edits import Mode, check_direction, places_of
 from safekey_interp.interventions.direction_estimates import estimate_directions

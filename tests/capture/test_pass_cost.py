@@ -11,8 +11,7 @@ from reference_forward import hook_counts
 from tiny_models import tiny_model
 
 from safekey_interp.capture import pass_cost
-from safekey_interp.capture.pass_cost import NOTHING, Cost, CostElsewhere, timed, trial
-from safekey_interp.capture.pass_meter import counted_passes
+from safekey_interp.capture.pass_cost import NOTHING, Cost, CostElsewhere, counted_passes, timed, trial
 
 MODEL = tiny_model("llama")
 

@@ -53,6 +53,7 @@ WRONG = {
     "broken JSON": ("a.jsonl", '{"prompt": "a", "response"', r"line 1: broken JSON: .* at the end \(26 characters\)"),
     "rows of unequal length": ("a.csv", "prompt,response\na,b,c\n", "got 3 cells, expected 2"),
     "a packed file that is none": ("a.jsonl.zst", "no zstd", "cannot be read"),
+    "a file of Arrow that is none": ("a.arrow", "no arrow", "broken Arrow"),
     "an unknown kind of file": ("a.docx", "x", "not a known kind of file"),
     "a log without samples": ("a.json", '{"version": 2, "eval": {"task": "t"}, "samples": []}', "no rows"),
 }

@@ -18,7 +18,7 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from safekey_interp.capture.pass_meter import counted_passes
+from safekey_interp.capture.pass_cost import counted_passes
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.generation.aha_score import measure_aha, place_sentences, summarise_aha

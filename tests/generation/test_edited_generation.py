@@ -17,8 +17,7 @@ from tiny_models import tiny_model
 from safekey_interp import Ablate, HideSpan, Steer
 from safekey_interp.capture.architecture import find_layout
 from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
-from safekey_interp.capture.direction_edits import ablate, add
-from safekey_interp.capture.residual_edits import edited
+from safekey_interp.capture.residual_edits import ablate, add, edited
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, SafekeyError, TraceError
 from safekey_interp.generation.generation_edits import GenerationEdit

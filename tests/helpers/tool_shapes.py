@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import pyarrow as pa
 from file_shapes import LABEL, PROMPT, SHAPES, TAGGED, Told, Writer, columns_of
 from published_shapes import SHAPES as _PUBLISHED
 
@@ -49,7 +50,32 @@ def _pandas(folder: Path, told: list[Told]) -> Path:
     return folder / "traces.csv"
 
 
+def _saved_to_disk(folder: Path, told: list[Told]) -> Path:
+    """A folder as ``Dataset.save_to_disk`` writes it."""
+    saved = folder / "saved"
+    saved.mkdir()
+    rows = [{"prompt": t.prompt, "response": t.tagged, "label": t.label} for t in told]
+    table = pa.Table.from_pylist(rows)
+    with (
+        pa.OSFile(str(saved / "data-00000-of-00001.arrow"), "wb") as file,
+        pa.ipc.new_stream(file, table.schema) as out,
+    ):
+        out.write_table(table, max_chunksize=7)
+    for name in ("dataset_info.json", "state.json"):
+        (saved / name).write_text(json.dumps({"citation": "", "features": {}}))
+    return saved
+
+
+def _arrow_file(folder: Path, told: list[Told]) -> Path:
+    table = pa.Table.from_pylist([{"prompt": t.prompt, "response": t.tagged, "label": t.label} for t in told])
+    with pa.OSFile(str(folder / "t.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as out:
+        out.write_table(table)
+    return folder / "t.arrow"
+
+
 SHAPES |= {
+    "a data set saved to disk": _saved_to_disk,
+    "a file of Arrow": _arrow_file,
     "Bedrock Converse": columns_of(
         request=lambda t: {
             "system": [{"text": "Be good."}],

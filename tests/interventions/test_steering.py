@@ -16,9 +16,8 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from safekey_interp.capture.architecture import find_layout
-from safekey_interp.capture.direction_edits import ablate
 from safekey_interp.capture.layer_parts import layer_parts
-from safekey_interp.capture.residual_edits import Edit, Place, edited, every_place
+from safekey_interp.capture.residual_edits import Edit, Place, ablate, edited, every_place
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.conditions import FEW
 from safekey_interp.data.trace import Trace

@@ -177,7 +177,7 @@ MUTANTS = (
     ),
     Mutant(
         "capture-ablation-halved",
-        "capture/direction_edits.py",
+        "capture/residual_edits.py",
         "(wide - einsum(along, vector,",
         "(wide - 0.5 * einsum(along, vector,",
         "capture/test_residual_edits.py interventions/test_steering.py",
