@@ -11,7 +11,7 @@ from typing import Any
 from safekey_interp.errors import InputError
 
 _PYTHON = re.compile(r"\[?\s*(?:\{\s*)?['\"]")
-_LONGEST_PYTHON = 1 << 22
+_LONGEST_PYTHON = 1 << 20
 """Characters of a cell that is read as Python; Python's own reader takes many times as much memory."""
 
 

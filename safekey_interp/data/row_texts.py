@@ -195,7 +195,7 @@ def _is_request(value: Any) -> bool:
     """Whether a cell is an object, or holds the messages of one as JSON text."""
     if isinstance(value, str) and value[:1] == "{":
         value = json_value(value, ("{",))
-        return isinstance(value, Mapping) and not {"messages", "contents", "input"}.isdisjoint(value)
+        return isinstance(value, Mapping) and not {"messages", "contents"}.isdisjoint(value)
     return isinstance(value, Mapping)
 
 
