@@ -193,12 +193,13 @@ def jsonl_rows(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
 
 def _csv_rows(stream: BinaryIO, name: str, delimiter: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(_LONGEST_CELL)  # the module's own limit, 131,072 characters, is shorter than some traces
-    lines = _lines(stream, name)
-    header = next(((number, text) for number, text in lines if text.strip()), (0, ""))
+    texts = (text for _, text in _lines(stream, name))
+    first: list[str] = []  # blank lines, which count in messages, and the header
+    while not (first and first[-1].strip()) and (text := next(texts, None)) is not None:
+        first.append(text)
     # Where the decimal mark is a comma, spreadsheets write semicolons; others write tabs into a file of any name.
-    delimiter = next((mark for mark in (delimiter, ";", "\t", "|") if mark in header[1]), delimiter)
-    texts = (text for _, text in chain([header], lines))
-    reader = csv.reader(texts, delimiter=delimiter, strict=True)
+    delimiter = next((mark for mark in (delimiter, ";", "\t", "|") if first and mark in first[-1]), delimiter)
+    reader = csv.reader(chain(first, texts), delimiter=delimiter, strict=True)
     columns: list[str] = []
     while True:
         number = reader.line_num + 1

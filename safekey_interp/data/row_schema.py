@@ -247,14 +247,19 @@ def _label(row: Row, plan: _Plan, named: NamedFields, labels: Mapping[str, str] 
     cells, names = row.cells, row.given.keys()
     for column in plan.labels:
         asked = named.label is not None or plain_name(column) in LABEL_FIELDS
-        if named.label is None and isinstance(cells[column], bool) and isinstance(cells.get("completion"), list):
-            continue  # TRL's label says whether the completion is desired
+        if asked and named.label is None and _is_desirability(row, column):
+            continue
         label = label_word(cells[column], column, row.where, asked=asked, labels=labels)
         if label is not None or asked:
             return label, column
     if named.label is None and "source" in cells and (names >= set(_OFFSETS) or names >= _STAR1):
         return ("benign" if cells["source"] == "4o_rewrite" else "harmful"), "source"
     return None, ""
+
+
+def _is_desirability(row: Row, column: str) -> bool:
+    """Whether a label says, as in TRL's rows for KTO, that the completion beside it is desired."""
+    return isinstance(row.cells[column], bool) and isinstance(row.get(("completion",)), list | tuple)
 
 
 def _given(

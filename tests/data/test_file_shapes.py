@@ -52,6 +52,7 @@ WRONG = {
     **{name: ("a.jsonl", json.dumps(row), said) for name, (row, said) in WRONG_ROWS.items()},
     "broken JSON": ("a.jsonl", '{"prompt": "a", "response"', r"line 1: broken JSON: .* at the end \(26 characters\)"),
     "rows of unequal length": ("a.csv", "prompt,response\na,b,c\n", "got 3 cells, expected 2"),
+    "blank lines before the header": ("a.csv", "\n\nprompt,response\na,b,c\n", "line 4: got 3 cells"),
     "a packed file that is none": ("a.jsonl.zst", "no zstd", "cannot be read"),
     "a file of Arrow that is none": ("a.arrow", "no arrow", "broken Arrow"),
     "an unknown kind of file": ("a.docx", "x", "not a known kind of file"),
@@ -97,6 +98,8 @@ def test_a_desired_completion_is_no_label() -> None:
     turn = {"role": "assistant", "content": TOLD[0].tagged}
     [trace] = read_traces([{"prompt": [{"role": "user", "content": "How?"}], "completion": [turn], "label": True}])
     assert (trace.label, trace.meta) == (None, {"label": True})
+    [trace] = read_traces([{"prompt": "How?", "completion": [turn], "is_safe": True}])
+    assert trace.label == "benign"
 
 
 @pytest.mark.parametrize(
