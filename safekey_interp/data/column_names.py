@@ -19,6 +19,7 @@ OTHER_PROMPT_FIELDS = (
         "adversarial",
         "test_case",
         "full_prompt",
+        "origin_prompt",
         "user_message",
         "user_query",
     ),

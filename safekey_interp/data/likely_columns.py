@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Any
 
 from safekey_interp.data.column_names import OTHER_RESPONSE_FIELDS, plain_name
+from safekey_interp.data.reasoning_marks import is_marked, starts_marked
 from safekey_interp.data.reply_forms import holds_reply
-from safekey_interp.data.turn_text import is_marked, starts_marked
 
 _ENDS = r"(?:response|completion|output|generation|answer|attempt|prediction|solution)"
 _NUMBERED = re.compile(rf"(?:.*_)?{_ENDS}_(?:\d+|[ab])")

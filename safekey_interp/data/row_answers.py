@@ -9,9 +9,10 @@ from safekey_interp.data.cell_values import json_value
 from safekey_interp.data.column_names import REASONING_FIELDS, RESPONSE_FIELDS, plain_name
 from safekey_interp.data.conversation_turns import read_turns
 from safekey_interp.data.likely_columns import likely_answers, likely_reasoning
+from safekey_interp.data.reasoning_marks import is_marked
 from safekey_interp.data.reply_forms import read_replies, whole_reply
 from safekey_interp.data.row_cells import Row, RowText, are_messages, messages_in
-from safekey_interp.data.turn_text import ROLE_FIELDS, Turn, is_marked, with_reasoning
+from safekey_interp.data.turn_text import ROLE_FIELDS, Turn, with_reasoning
 from safekey_interp.errors import InputError
 
 

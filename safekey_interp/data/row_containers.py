@@ -1,8 +1,8 @@
 """Documents that hold rows: a list of rows under any name, lists by key, tables by column.
 
 Whole JSON documents of result files: ``{"jailbreaks": […]}``, ``{"results": {"results": […]}}`` (promptfoo),
-``{"behavior": [{…}]}`` (HarmBench), ``{"columns": […], "data": [[…]]}`` (pandas, W&B tables) and
-``{"prompt": […], "response": […]}``. A document that has a prompt of its own is a row.
+``{"behavior": [{…}]}`` (HarmBench), ``{"0": {…}, "1": {…}}`` (OpenCompass), ``{"columns": […], "data": [[…]]}``
+(pandas, W&B tables) and ``{"prompt": […], "response": […]}``. A document that has a prompt of its own is a row.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ def is_row(value: Any) -> bool:
     return isinstance(value, Mapping) and any(plain_name(name) in _ASKS or name in _HOLDERS for name in value)
 
 
+def is_beside_rows(line: Any) -> bool:
+    """Whether a line of garak's report is none of its finished attempts: settings, evaluations, attempts as begun."""
+    if not isinstance(line, Mapping) or "entry_type" not in line:
+        return False
+    return line.get("status") == 1 if line["entry_type"] == "attempt" and is_row(line) else not is_row(line)
+
+
 def unpacked_row(element: Any, columns: Any) -> Any:
     """An element of a list of rows: by the names of a table's columns, or out of ``{"row_idx": …, "row": {…}}``."""
     if isinstance(columns, list) and isinstance(element, list) and len(columns) == len(element):
@@ -45,6 +52,10 @@ def rows_of_document(document: Mapping[str, Any]) -> Iterator[Any]:
         for key, value in document.items():
             for row in value:
                 yield {"key": key, **row}
+        return
+    if all(map(is_row, document.values())):
+        for key, row in document.items():
+            yield {"key": key, **row}
         return
     yield from max(_lists_in(document, _DEPTH), key=len, default=[document])
 

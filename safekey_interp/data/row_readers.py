@@ -23,6 +23,7 @@ from safekey_interp.data.inif_document import InifRows, is_inif
 from safekey_interp.data.inspect_sample import inspect_row, is_inspect_log
 from safekey_interp.data.json_stream import RowOfSample, json_rows, not_utf8
 from safekey_interp.data.log_archive import archive_rows, is_archive
+from safekey_interp.data.row_containers import is_beside_rows
 from safekey_interp.errors import InputError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".eval", ".inif")
@@ -188,7 +189,8 @@ def jsonl_rows(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
             raise InputError(f"{name}, line {number}: {why}; expected one whole JSON object a line") from None
         except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
             raise InputError(f"{name}, line {number}: unusable JSON: {error}") from None
-        yield number, row
+        if not is_beside_rows(row):
+            yield number, row
 
 
 def _csv_rows(stream: BinaryIO, name: str, delimiter: str) -> Iterator[tuple[int, Any]]:

@@ -77,6 +77,7 @@ SHAPES = (
     RowShape(
         "lm-eval samples", _has("doc", "resps"), lambda row: isinstance(row.get(("doc",)), Mapping), texts.read_lm_eval
     ),
+    RowShape("garak attempts", _has("entry_type", "probe_classname", "prompt", "outputs"), _always, texts.read_attempt),
     RowShape(
         "ChatGPT export",
         _has("mapping", "current_node"),

@@ -42,8 +42,16 @@ def read_columns(row: Row, prompt: tuple[str, ...] = PROMPT_FIELDS) -> RowText:
         return held
     if asked is None:
         names = ", ".join(map(str, row.cells)) or "all empty"
-        raise InputError(f"{row.where}: no prompt; the fields are {names}; see --prompt-field")
+        remedy = "one turn a row: join each conversation's turns in a list" if "role" in row.columns else ""
+        raise InputError(f"{row.where}: no prompt; the fields are {names}; {remedy or 'see --prompt-field'}")
     return answered(row, *asked)
+
+
+def read_attempt(row: Row) -> RowText:
+    """An attempt in garak's report: its prompt and outputs; null where no reply came. Conversations repeat them."""
+    outputs = [output for output in row.cells["outputs"] if output is not None]
+    cells = {"prompt": row.cells["prompt"], **({"outputs": outputs} if outputs else {})}
+    return read_columns(row._replace(cells=cells, columns={name: name for name in cells}, known={}))
 
 
 def read_chatgpt_export(row: Row) -> RowText:
@@ -119,7 +127,7 @@ def read_lm_eval(row: Row) -> RowText:
         turns = read_turns(given, row.at(asked_in))
     else:
         turns = read_rendered(given, asked_in) or [Turn("user", given)]
-    used = tuple(row.columns[name] for name in ("doc", "arguments", "resps", "filtered_resps") if name in row.columns)
+    used = tuple(row.columns[name] for name in ("doc", "arguments", "filtered_resps", "resps") if name in row.columns)
     return RowText(turns, answers, used, asked_in, len(answers) > 1)
 
 

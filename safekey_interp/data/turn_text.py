@@ -16,19 +16,12 @@ from typing import Any, Literal, NamedTuple
 
 from safekey_interp.data.cell_values import json_value, kind_in_words
 from safekey_interp.data.column_names import REASONING_FIELDS
+from safekey_interp.data.reasoning_marks import FAMILIES, is_marked
 from safekey_interp.data.row_spans import Intervals, moved, read_spans
 from safekey_interp.errors import InputError
 
-OPENING, CLOSING = "<think>", "</think>"
-_MARKS = (
-    *(OPENING, CLOSING, "[THINK]", "[/THINK]", "<|channel|>analysis", "<|begin_of_thought|>", "<thinking>"),
-    *("</thinking>", "<reasoning>", "</reasoning>", "<thought>", "</thought>", "<Thought>", "</Thought>"),
-    *("<scratchpad>", "</scratchpad>", "<seed:think>", "</seed:think>", "◁think▷", "◁/think▷"),
-)
-_OPENINGS = tuple(mark for mark in _MARKS if "/" not in mark)
+OPENING, CLOSING = FAMILIES[0].opening, FAMILIES[0].closing
 _FOLDED = '<details type="reasoning"'
-_STRIPPED = "analysis", "assistantfinal"
-"""What is left of harmony's marks where their special tokens were stripped."""
 _SWITCHES = ("", "on", "off", "true", "false", "none", "null")
 """What a column of reasoning holds where it only says whether there is any."""
 _CUT = ("length", "max_tokens", "MAX_TOKENS", "incomplete")
@@ -36,7 +29,7 @@ _CUT = ("length", "max_tokens", "MAX_TOKENS", "incomplete")
 
 _PLAIN = {"role", "content"}
 ROLE_FIELDS = ("role", "from", "speaker", "author", "sender")
-CONTENT_FIELDS = ("content", "value", "text", "parts", "body", "generated_text", "answer")
+CONTENT_FIELDS = ("content", "value", "text", "parts", "body", "generated_text", "answer", "prompt")
 ROLES: Mapping[str, str] = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "model", "bot", "ai", "chatgpt", "function_call"), "assistant"),
@@ -45,7 +38,7 @@ ROLES: Mapping[str, str] = {
 """Roles that several names stand for; other names stay as they are."""
 
 PARTS: Mapping[str | None, tuple[Literal["text", "reasoning"], tuple[str, ...]]] = {
-    None: ("text", ("text", "content")),  # Gemini's parts have no type
+    None: ("text", ("text", "content", "answer")),  # Gemini's parts have no type
     "text": ("text", ("text",)),
     "input_text": ("text", ("text",)),
     "output_text": ("text", ("text",)),
@@ -85,16 +78,6 @@ class Turn(NamedTuple):
 class _Piece(NamedTuple):
     kind: Literal["text", "reasoning"]
     text: str
-
-
-def is_marked(text: str) -> bool:
-    """Whether a text has marks of reasoning; where it lies is found when the text is segmented."""
-    return any(mark in text for mark in _MARKS) or (text.startswith(_STRIPPED[0]) and _STRIPPED[1] in text)
-
-
-def starts_marked(text: str) -> bool:
-    """Whether a text begins with a mark that opens reasoning."""
-    return text.lstrip().startswith(_OPENINGS)
 
 
 def read_turn(turn: Any, where: str, *, role: str | None = None, finish: Any = None) -> Turn:
@@ -227,10 +210,14 @@ def _pieces(content: Any, where: str, left_out: list[str]):
         kind = "reasoning" if part.get("thought") is True and kind == "text" else kind
         if kind == "reasoning" and (text := _thought({"type": part.get("type"), **part})):
             yield _Piece("reasoning", text)
-        elif kind == "text" and isinstance(text := part.get(fields[0]), str):
+        elif kind == "text" and (text := _first_text(part, fields)) is not None:
             yield _Piece("text", text)
         else:
             left_out.append(str(part.get("type") or next(iter(part), "part")))
+
+
+def _first_text(part: Mapping[str, Any], fields: tuple[str, ...]) -> str | None:
+    return next((part[name] for name in fields if isinstance(part.get(name), str)), None)
 
 
 def _written(pieces: Sequence[_Piece], *, is_cut: bool) -> tuple[str, int]:

@@ -7,7 +7,8 @@ words into the answer itself.
 
 from __future__ import annotations
 
-from safekey_interp.segmentation.reasoning_span import FAMILIES, answer_span, reasoning_region
+from safekey_interp.data.reasoning_marks import FAMILIES
+from safekey_interp.segmentation.reasoning_span import answer_span, reasoning_region
 
 
 def new_text(response: str, prefill: str = "") -> str:

@@ -17,12 +17,12 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from safekey_interp.data.endpoint_replies import BadReply, Reply
+from safekey_interp.data.reasoning_marks import FAMILIES
 from safekey_interp.data.trace import Message, replace_surrogates
 from safekey_interp.endpoint import Chat, Endpoint, NoAnswer, open_chat
 from safekey_interp.errors import InputError, ModelError
 from safekey_interp.generation.requests import Generated, Request, check_different, check_unedited
 from safekey_interp.generation.sampling import USUAL_TOKENS, Sampling, stream_seed
-from safekey_interp.segmentation.reasoning_span import FAMILIES
 
 _THINK = FAMILIES[0]
 _TRIES = 2

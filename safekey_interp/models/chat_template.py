@@ -24,10 +24,10 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
+from safekey_interp.data.reasoning_marks import FAMILIES
 from safekey_interp.data.trace import CharSpan, Message, Trace
 from safekey_interp.errors import TraceError
 from safekey_interp.segmentation.named_spans import Part
-from safekey_interp.segmentation.reasoning_span import FAMILIES
 
 Rendering = Literal["chat", "released"]
 """``chat`` is what the model would have seen, ``released`` what the reference's public attention script reads."""

@@ -1,9 +1,10 @@
 """Reasoning delimiters: where the reasoning of a response lies.
 
-Each family of models marks its reasoning in its own way; the families are data (:data:`FAMILIES`), tried in order. A
-closing mark without an opening one means that the chat template opened the reasoning, so that it begins with the
-response. Without any mark the form of the text decides (:mod:`~safekey_interp.segmentation.unmarked_reasoning`), and
-the region says so. Reasoning that is absent or empty falls to the answer: the region then says ``"answer"``.
+Each family of models marks its reasoning in its own way (:mod:`~safekey_interp.data.reasoning_marks`); they are tried
+in order. A closing mark without an opening one means that the chat template opened the reasoning, so that it begins
+with the response. Without any mark the form of the text decides
+(:mod:`~safekey_interp.segmentation.unmarked_reasoning`), and the region says so. Reasoning that is absent or empty
+falls to the answer: the region then says ``"answer"``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
+from safekey_interp.data.reasoning_marks import FAMILIES, Family
 from safekey_interp.data.trace import CharSpan
 from safekey_interp.errors import InputError
 from safekey_interp.segmentation.unmarked_reasoning import answer_start, thinks_aloud
@@ -19,21 +21,6 @@ Delimiters = tuple[str, str]
 
 OPENING_WITHIN = 2_000
 """An opening mark is looked for in so many first characters: a later one is text about marks."""
-
-
-class Family(NamedTuple):
-    """How one family of models marks its reasoning."""
-
-    name: str
-    """Goes to the tables."""
-    opening: str
-    """Opening mark, verbatim."""
-    closing: str
-    """Closing mark, verbatim."""
-    answer: str = ""
-    """Mark that opens the answer after the reasoning; empty when the answer follows at once."""
-    closes_alone: bool = True
-    """Whether the closing mark without the opening one ends reasoning: not where it ends any message, or is prose."""
 
 
 Marks = Literal["tags", "closing tag alone", "channels", "none"]
@@ -73,23 +60,6 @@ class Region(NamedTuple):
 UNMARKED_TRUST = 0.89
 """Share of texts that are read without their marks as with them: the lower bound that
 ``analysis/validation/unmarked_reasoning.py`` prints."""
-
-FAMILIES = (
-    Family("think", "<think>", "</think>"),  # DeepSeek-R1 and its distilled models, Qwen3, QwQ, Phi-4-reasoning
-    Family("magistral", "[THINK]", "[/THINK]"),
-    Family("harmony", "<|channel|>analysis<|message|>", "<|end|>", "<|channel|>final<|message|>", False),  # GPT-OSS
-    Family("thought", "<|begin_of_thought|>", "<|end_of_thought|>", "<|begin_of_solution|>"),  # Sky-T1, OpenThinker
-    Family("kimi", "◁think▷", "◁/think▷"),
-    Family("seed", "<seed:think>", "</seed:think>"),
-    Family("marco", "<Thought>", "</Thought>"),
-    Family("thought tag", "<thought>", "</thought>"),
-    Family("huatuo", "## Thinking", "## Final Response", closes_alone=False),
-    Family("granite", "Here is my thought process:", "Here is my response:", closes_alone=False),
-    Family("gemma", "<|channel>thought", "<channel|>"),
-    Family("medgemma", "<unused94>thought", "<unused95>"),
-    # What prompts ask for.
-    *(Family(tag, f"<{tag}>", f"</{tag}>") for tag in ("thinking", "reasoning", "scratchpad")),
-)
 
 # Control tokens that decoding may leave: <|im_end|>, <｜end▁of▁sentence｜>, <s>. They are no words of the model.
 _CONTROL = r"<[|｜][^<>\s]{1,40}[|｜]>|</?s>|<(?:bos|eos|end_of_turn)>"

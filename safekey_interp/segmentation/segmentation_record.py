@@ -34,7 +34,7 @@ class Segmentation:
     region: Literal["reasoning", "answer"]
     """``answer`` when there is no reasoning: the sentences then come from the answer."""
     family: str
-    """How the reasoning was marked: a name from :data:`safekey_interp.segmentation.reasoning_span.FAMILIES`, ``given``
+    """How the reasoning was marked: a name from :data:`safekey_interp.data.reasoning_marks.FAMILIES`, ``given``
     or ``none``."""
     understanding: CharSpan | None
     """The opening sentences that restate or interpret the request; None when the first sentence is the key sentence."""

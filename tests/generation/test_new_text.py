@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safekey_interp.data.reasoning_marks import FAMILIES
 from safekey_interp.evaluation.refusal_judge import judge_refusal
 from safekey_interp.generation.new_text import new_text
-from safekey_interp.segmentation.reasoning_span import FAMILIES, answer_span
+from safekey_interp.segmentation.reasoning_span import answer_span
 
 REFUSAL = "I'm sorry, but I can't help with that."
 HELP = "Here you go: take the rope and tie the knot."

@@ -10,6 +10,8 @@ import pyarrow as pa
 from file_shapes import LABEL, PROMPT, SHAPES, TAGGED, Told, Writer, columns_of
 from published_shapes import SHAPES as _PUBLISHED
 
+from safekey_interp.data.reasoning_marks import FAMILIES, Family
+
 assert SHAPES is _PUBLISHED
 _SYSTEM = "<|im_start|>system\nBe good.<|im_end|>\n"
 
@@ -23,11 +25,40 @@ def _bedrock(t: Told) -> dict:
     return {"output": {"message": {"role": "assistant", "content": [reasoning, {"text": t.answer}]}}}
 
 
-def _marked(opening: str, closing: str) -> Writer:
+def _marked(family: Family, column: str) -> Writer:
     def response(t: Told) -> str:
-        return f"{opening}\n{t.reasoning}\n{closing}\n\n{t.answer}"
+        return f"{family.opening}\n{t.reasoning}\n{family.closing}{family.answer}\n\n{t.answer}"
 
-    return columns_of(prompt=PROMPT, response=response, label=LABEL)
+    return columns_of(prompt=PROMPT, **{column: response}, label=LABEL)
+
+
+def _garak(folder: Path, told: list[Told]) -> Path:
+    def message(text: str) -> dict[str, object]:
+        return {"text": text, "lang": "en", "data_path": None, "notes": {}}
+
+    def attempt(number: int, t: Told, status: int) -> dict[str, object]:
+        asked = {"role": "user", "content": message(t.prompt)}
+        said = {"role": "assistant", "content": message(t.tagged)}
+        known = {"entry_type": "attempt", "uuid": f"u{number}", "seq": number, "probe_classname": "dan.Dan"}
+        texts = {"prompt": {"turns": [asked], "notes": {}}, "outputs": [message(t.tagged), None]}
+        both = {"conversations": [{"turns": [asked, said]}, {"turns": [asked]}], "goal": "a jailbreak"}
+        return known | {"status": status, "label": t.label} | texts | both
+
+    attempts = [attempt(number, t, status) for status in (1, 2) for number, t in enumerate(told)]
+    lines = [{"entry_type": "start_run setup", "run": "r"}, *attempts, {"entry_type": "eval", "probe": "p", "total": 2}]
+    file = folder / "garak.report.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return file
+
+
+def _opencompass(folder: Path, told: list[Told]) -> Path:
+    file = folder / "predictions.json"
+    rows = [
+        {"origin_prompt": [{"role": "HUMAN", "prompt": t.prompt}], "prediction": t.tagged, "label": t.label}
+        for t in told
+    ]
+    file.write_text(json.dumps({str(number): row for number, row in enumerate(rows)}))
+    return file
 
 
 def _spreadsheet(mark: str) -> Writer:
@@ -144,20 +175,17 @@ SHAPES |= {
         prompt=PROMPT, reasonings=lambda t: [t.reasoning], responses=lambda t: [t.answer], label=LABEL
     ),
     **{
-        f"marks {opening}": _marked(opening, closing)
-        for opening, closing in (
-            ("<thinking>", "</thinking>"),
-            ("<reasoning>", "</reasoning>"),
-            ("<thought>", "</thought>"),
-            ("<Thought>", "</Thought>"),
-            ("<scratchpad>", "</scratchpad>"),
-            ("<seed:think>", "</seed:think>"),
-            ("◁think▷", "◁/think▷"),
-            ("<|channel>thought", "<channel|>"),
-            ("## Thinking", "## Final Response"),
-            ("Here is my thought process:", "Here is my response:"),
-        )
+        f"marks {family.opening} in {column}": _marked(family, column)
+        for family in FAMILIES
+        for column in ("response", "rollout")  # a name that says it, and one that does not
     },
+    "garak": _garak,
+    "OpenCompass": _opencompass,
+    "Arena-Hard": columns_of(
+        uid=lambda t: "u",
+        messages=lambda t: [_user(t), {"role": "assistant", "content": {"answer": t.tagged}}],
+        label=LABEL,
+    ),
     "a switch beside the reasoning in its text": columns_of(
         prompt=PROMPT, reasoning=lambda t: "on", response=TAGGED, label=LABEL
     ),

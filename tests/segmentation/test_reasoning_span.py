@@ -2,9 +2,10 @@
 
 import pytest
 
+from safekey_interp.data.reasoning_marks import FAMILIES
 from safekey_interp.data.trace import CharSpan
 from safekey_interp.errors import InputError
-from safekey_interp.segmentation.reasoning_span import FAMILIES, answer_span, reasoning_region
+from safekey_interp.segmentation.reasoning_span import answer_span, reasoning_region
 
 
 def text_of(response, delimiters=None):

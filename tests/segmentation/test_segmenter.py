@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import safekey_interp as ski
+from safekey_interp.data.reasoning_marks import FAMILIES
 from safekey_interp.data.trace import CharSpan
 from safekey_interp.errors import InputError
-from safekey_interp.segmentation.reasoning_span import FAMILIES
 from safekey_interp.segmentation.segmenter import finder_names
 
 MARKS = [mark for family in FAMILIES for mark in (family.opening, family.closing, family.answer) if mark]

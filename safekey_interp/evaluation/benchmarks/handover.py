@@ -1,6 +1,6 @@
 """Model as a harness needs it: the place and hash of its weights, and the marks of its reasoning.
 
-A model marks its reasoning as one of :data:`~safekey_interp.segmentation.reasoning_span.FAMILIES` when its chat
+A model marks its reasoning as one of :data:`~safekey_interp.data.reasoning_marks.FAMILIES` when its chat
 template or its vocabulary holds the family's last mark. Harnesses decode without special tokens, and a mark that is one
 is gone by then, so its id is kept with its text.
 """
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safekey_interp.data.reasoning_marks import FAMILIES, Family
 from safekey_interp.errors import InputError, ModelError, RunError
 from safekey_interp.models.checkpoints import hub_answers, read_tokenizer, resolve
 from safekey_interp.models.model_list import NamedModel
 from safekey_interp.models.unknown_tokens import UnknownTokens
 from safekey_interp.runs.storage import sha256_of
-from safekey_interp.segmentation.reasoning_span import FAMILIES, Family
 
 LONGEST = 32_768
 """Most new tokens by default: what reasoning models are reported with (DeepSeek-R1, arXiv 2501.12948)."""
