@@ -34,7 +34,6 @@ from typing import Any
 import tokenizers
 import torch
 import transformers
-from transformers import GenerationConfig
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_reader import read_traces
@@ -198,10 +197,8 @@ def save(hf: Any, folder: Path, settings: dict[str, Any]) -> None:
     tokenizer: Any = build_tokenizer()
 
     def fill(new: Path) -> None:
-        hf.generation_config = GenerationConfig(
-            do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-        )
         copy.deepcopy(hf).to(STORED).save_pretrained(new)
+        (new / "generation_config.json").unlink(missing_ok=True)  # its end and padding are those of config.json
         tokenizer.save_pretrained(new)
         weights = new / "model.safetensors"
         weights.chmod(new.stat().st_mode & 0o666)  # the library writes it for its owner alone

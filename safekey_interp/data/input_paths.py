@@ -15,9 +15,8 @@ from typing import Any
 
 from safekey_interp.data.file_packing import UNPACKERS
 from safekey_interp.data.hub_rows import PREFIX, RowsOfHub
-from safekey_interp.data.row_readers import SUFFIXES, Layout, RowFile, RowSource
+from safekey_interp.data.row_readers import SUFFIXES, Hash, Layout, RowFile, RowSource, jsonl_rows
 from safekey_interp.data.rows_in_memory import RowsInMemory, RowsOfFrame
-from safekey_interp.data.standard_input import StandardInput
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.runs.processes import place
@@ -127,6 +126,32 @@ def _standard_input() -> RowFile:
     if spool.tell() == 0:
         raise InputError("standard input: empty, expected JSON Lines")
     return RowFile(path=Path(spool.name), name="standard input", suffix=".jsonl", spool=spool)
+
+
+class StandardInput:
+    """JSON Lines of standard input as they arrive, read once and never kept."""
+
+    name = "standard input"
+    is_held = False
+    is_read_once = True
+
+    def __init__(self) -> None:
+        self._spent = False
+
+    def where(self, number: int) -> str:
+        """Rows go by their line."""
+        return f"{self.name}, line {number}"
+
+    def rows(self, digest: Hash) -> Iterator[tuple[int, Any]]:
+        """Each row with its line.
+
+        Raises:
+            InputError: a line that is no JSON object, or a second pass.
+        """
+        if self._spent:
+            raise InputError(f"{self.name}: can be read only once, and was; write it to a file, and name that")
+        self._spent = True
+        return jsonl_rows(sys.stdin.buffer, self.name)
 
 
 def prefixes_of(sources: Sequence[RowSource]) -> list[str]:
