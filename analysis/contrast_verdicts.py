@@ -105,7 +105,7 @@ def verdicts(differences: dict[Contrast, Cells], outcome: Outcome, level: float 
                 p=p[number],
                 p_holm=holm[number],
                 p_excluded=holm_excluded[number],
-                p_first=_two_sided(*_over_first(cells)),
+                p_first=_two_sided(*over_first(cells)),
                 p_second=_two_sided(*_over_second(cells)),
                 p_mixed=_two_sided(*_mixed(cells)),
                 by_stratum=tuple(map(float, cells.mean((1, 2)))),
@@ -159,7 +159,8 @@ def _holm(p: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _over_first(cells: Cells) -> tuple[float, float, float]:
+def over_first(cells: Cells) -> tuple[float, float, float]:
+    """The mean, its standard error over what is drawn first alone, and the degrees of freedom of Student's t."""
     n_strata, n_first, _ = cells.shape
     if n_first < 2:
         return float(cells.mean()), np.nan, np.nan
@@ -175,7 +176,7 @@ def _over_second(cells: Cells) -> tuple[float, float, float]:
 def _mixed(cells: Cells) -> tuple[float, float, float]:
     """Of the fixed effect; Satterthwaite's degrees of freedom from the three mean squares."""
     n_strata, n_first, n_second = cells.shape
-    mean, of_first, df_first = _over_first(cells)
+    mean, of_first, df_first = over_first(cells)
     _, of_second, df_second = _over_second(cells)
     residuals = cells - cells.mean(1, keepdims=True) - cells.mean(2, keepdims=True) + cells.mean((1, 2), keepdims=True)
     df_rest = n_strata * (n_first - 1) * (n_second - 1)

@@ -1,7 +1,7 @@
 """Report of the study of a trained SmolLM2: verdicts, means of each arm, and mechanism, of the results so far.
 
 Tables by name, as :func:`analysis.tables.publish` takes them. Means have 95 % intervals over seeds and prompts
-(:func:`safekey_interp.measures.crossed_intervals.crossed_mean`); they describe, and only
+(:mod:`safekey_interp.measures.crossed_intervals`); they describe, and only
 :mod:`analysis.real_model.real_study_verdicts` decides.
 """
 
@@ -19,7 +19,7 @@ from analysis.real_model.real_study_results import Results
 from analysis.real_model.real_study_verdicts import Decided, decided, stage_of, unseen
 from analysis.tables import markdown
 from safekey_interp.errors import InputError
-from safekey_interp.measures.crossed_intervals import crossed_mean
+from safekey_interp.measures.crossed_intervals import crossed_mean, crossed_share
 
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
@@ -109,7 +109,8 @@ def _table_of_means(answers: Table) -> pd.DataFrame:
 
 def _mean(part: Table, column: str) -> str:
     values = part.assign(value=part[column].astype(float)).pivot_table("value", "seed", "request").to_numpy()
-    mean, (low, high) = crossed_mean(values[np.newaxis])
+    crossed = crossed_mean if column == "log_odds" else crossed_share
+    mean, (low, high) = crossed(values[np.newaxis])
     return f"{mean:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
 
 

@@ -1,8 +1,8 @@
 """Report of the study over many toys: verdicts, means of each arm, and mechanism, of the results so far.
 
 Tables by name, as :func:`analysis.tables.publish` takes them. Means have intervals over bases and wrappers
-(:func:`safekey_interp.measures.crossed_intervals.crossed_mean`), of what has no unseen wrapper over bases alone; they
-describe, and only :mod:`analysis.replication.toy_study_verdicts` decides.
+(:mod:`safekey_interp.measures.crossed_intervals`), of what has no unseen wrapper over bases alone; they describe, and
+only :mod:`analysis.replication.toy_study_verdicts` decides.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.contrast_verdicts import Outcome, Tested, p_told, told
+from analysis.contrast_verdicts import Outcome, Tested, over_first, p_told, told
 from analysis.replication.toy_study_design import ARMS, CONTRASTS, SEEDS, language_of
 from analysis.replication.toy_study_results import Results
 from analysis.replication.toy_study_verdicts import Stage, decided, stage_of
 from analysis.tables import markdown
 from safekey_interp.errors import InputError
-from safekey_interp.measures.crossed_intervals import LEAST, crossed_mean
+from safekey_interp.measures.crossed_intervals import LEAST, crossed_mean, crossed_share, share_between
 
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
@@ -110,22 +110,25 @@ def _means(answers: Table, bases: Sequence[int]) -> pd.DataFrame:
         for arm in ARMS:
             part = rows[rows["arm"] == arm]
             cells = part.assign(value=part[described.column].astype(float)).pivot_table("value", "base", "wrapper")
-            line[arm] = _mean(cells, bases)
+            line[arm] = _mean(cells, bases, is_share=described.column != "log_odds")
         lines.append(line)
     return pd.DataFrame(lines)
 
 
-def _mean(cells: Table, bases: Sequence[int]) -> str:
-    """Mean [95 % interval]: over bases and wrappers where every base has the same ones, else over bases alone."""
+def _mean(cells: Table, bases: Sequence[int], *, is_share: bool) -> str:
+    """Mean [95 % interval] of as many bases of each language: over bases and wrappers where every base has the same
+    ones, else over bases alone."""
     names = dict.fromkeys(map(language_of, bases))
     each = [[base for base in bases if language_of(base) == name] for name in names]
     n = min(map(len, each))
     found = [cells.loc[of[:n]].dropna(axis=1) for of in each]
-    parts = [part.to_numpy() for part in found]
-    if len({tuple(part.columns) for part in found}) > 1 or parts[0].shape[1] < LEAST:
-        parts = [part.mean(1, keepdims=True).repeat(LEAST, 1) for part in parts]
-    _, (low, high) = crossed_mean(np.stack(parts))
-    return f"{np.nanmean(cells.to_numpy()):.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+    if len({tuple(part.columns) for part in found}) == 1 and found[0].shape[1] >= LEAST:
+        crossed = crossed_share if is_share else crossed_mean
+        mean, (low, high) = crossed(np.stack([part.to_numpy() for part in found]))
+    else:
+        mean, error, freedom = over_first(np.stack([part.mean(axis=1).to_numpy()[:, np.newaxis] for part in found]))
+        low, high = share_between(mean, error, freedom, n * len(found))
+    return f"{mean:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
 
 
 def _by_wrapper(answers: Table) -> pd.DataFrame:

@@ -102,6 +102,29 @@ def crossed_mean(cells: Float[np.ndarray, "base seed wrapper"], confidence: floa
     return mean, Interval(mean - half, mean + half)
 
 
+def crossed_share(cells: Float[np.ndarray, "base seed wrapper"], confidence: float = 0.95) -> tuple[float, Interval]:
+    """As :func:`crossed_mean`, of shares: see :func:`share_between`."""
+    mean, error, freedom = crossed_error(cells)
+    return mean, share_between(mean, error, freedom, min(cells.shape[0] * cells.shape[1], cells.shape[2]), confidence)
+
+
+def share_between(mean: float, error: float, freedom: float, n: int, confidence: float = 0.95) -> Interval:
+    """Interval of a share within [0, 1], from its standard error: Student's t on the log-odds by the delta method.
+
+    Args:
+        mean: the share.
+        error: its standard error; NaN for no interval.
+        freedom: degrees of freedom of Student's t.
+        n: units, of which one of ones and one of zeros are added where no unit differs from another
+            (:func:`~safekey_interp.measures.intervals.share_from_error`), as the error says nothing there.
+        confidence: nominal coverage.
+    """
+    if not error or not 0 < mean < 1:
+        return share_from_error(mean, error, n, confidence)
+    odds, half = np.log(mean / (1 - mean)), float(student(freedom, confidence) * error / (mean * (1 - mean)))
+    return Interval(*(float(1 / (1 + np.exp(-bound))) for bound in (odds - half, odds + half)))
+
+
 def crossed_error(cells: Float[np.ndarray, "base seed wrapper"]) -> tuple[float, float, float]:
     """The mean over cells, its standard error as for :func:`crossed_mean`, and the degrees of freedom of Student's t.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from safekey_interp.measures.crossed_intervals import LEAST, crossed_mean, two_way_share
+from safekey_interp.measures.crossed_intervals import LEAST, crossed_mean, crossed_share, two_way_share
 from safekey_interp.measures.intervals import share_interval
 
 RNG = np.random.default_rng
@@ -27,6 +27,9 @@ def test_too_few_groups_of_either_way_say_nothing() -> None:
     assert np.isnan(two_way_share(hits, WRAPPER % (LEAST - 1), PAIR)).all()
     assert np.isnan(two_way_share(hits, WRAPPER, PAIR % (LEAST - 1))).all()
     assert np.isfinite(two_way_share(hits, WRAPPER % LEAST, PAIR)).all()
+
+
+TRUE_SHARE = float(np.clip(0.04 + np.hypot(0.05, 0.03) * np.random.default_rng(0).normal(size=1_000_000), 0, 1).mean())
 
 
 def test_a_share_of_all_or_none_has_a_width() -> None:
@@ -61,3 +64,21 @@ def test_a_contrast_of_nothing_is_covered_and_a_planted_one_found() -> None:
         found.append(high < 0)
     assert np.mean(held) >= 0.925
     assert np.mean(found) >= 0.95
+
+
+def test_a_share_over_cells_is_covered_within_its_bounds() -> None:
+    rng, held = RNG(3), []
+    for _ in range(400):
+        seen = np.clip(0.04 + 0.05 * rng.normal(size=(1, 1, 8)) + 0.03 * rng.normal(size=(2, 6, 1)), 0, 1)
+        cells = rng.binomial(20, seen) / 20
+        mean, (low, high) = crossed_share(cells)
+        assert 0 <= low <= mean <= high <= 1
+        held.append(low <= TRUE_SHARE <= high)
+    assert np.mean(held) >= 0.925
+
+
+def test_a_share_of_all_cells_has_a_width() -> None:
+    mean, (low, high) = crossed_share(np.ones((2, 6, 8)))
+    assert mean == high == 1
+    assert 0.6 < low < 0.95
+    assert np.isnan(crossed_share(np.ones((2, 1, 8)))[1]).all()
