@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safekey_interp.cli.options import Asked, progress_of, with_options
+from safekey_interp.cli.options import Asked, Traces, progress_of, with_options
 from safekey_interp.cli.shared import say, say_reading, traces_of
 from safekey_interp.data.reading_settings import ReadingSettings
 from safekey_interp.data.trace_record import intervals_of
@@ -41,15 +41,15 @@ def segment(
         list[str] | None,
         typer.Argument(
             metavar="[FILE...]",
-            help="Files of traces (JSONL, JSON, CSV, Parquet), globs, or - for standard input. "
-            "Default: the organism's own.",
+            help="The same as --traces, without its name.",
         ),
     ] = None,
+    traces: Traces = None,
     out: Annotated[Path | None, typer.Option(help="Write .jsonl or .parquet instead of printing.")] = None,
     settings: SegmentationSettings,
     agreement: Annotated[
         Path | None,
-        typer.Option(help="Annotated openings to compare with; the default FILE is then this one."),
+        typer.Option(help="Annotated openings to compare with; where no traces are named, these are read."),
     ] = None,
     reading: ReadingSettings,
     starting: Asked,
@@ -65,7 +65,8 @@ def segment(
     if out is not None:
         _check_file(out, overwrite=overwrite)
     agree = None if agreement is None else _comparison(agreement)
-    source = traces_of(files or agreement or TRACES, reading, settings.delimiters)
+    named = [*(files or ()), *(traces or ())]
+    source = traces_of(named or agreement or TRACES, reading, settings.delimiters)
     if out is not None and any(file.path.resolve() == out.resolve() for file in source.files):
         raise InputError(f"--out {out}: the file that is read, expected another; its traces would be lost")
     seen: Counter[str | None] = Counter()

@@ -111,6 +111,8 @@ def read_row(
         used = (*used, *(column for column, named_spans in read if named_spans is not None))
     if len(found) > 1 and (spans or (prompt_spans and text.answers is None)):
         raise InputError(f"{where}: spans: the row has {len(found)} responses, expected one beside its spans")
+    if plan.is_given:
+        used = (*used, *(name for name in GIVEN_SPANS if isinstance(json_value(cells.get(name)), list | tuple)))
     left = _left(names, used)
     answers = tuple([_read_from(one.answer, text) for one in found])
     note(RowReading(shape.name, text.asked_in, answers, labelled_by, left))

@@ -329,7 +329,7 @@ def test_segment_writes_what_it_prints(here: Path, command: Type) -> None:
 def test_segment_takes_several_files(here: Path, command: Type) -> None:
     write_traces(here / "a.jsonl", 2, trace_id=None)
     write_traces(here / "b.jsonl", 1, trace_id=None)
-    assert command("segment", "a.jsonl", "b.jsonl", "--out", "s.jsonl").status == 0
+    assert command("segment", "a.jsonl", "--traces", "b.jsonl", "--out", "s.jsonl").status == 0
     assert [json.loads(line)["trace_id"] for line in (here / "s.jsonl").read_text().splitlines()] == [
         "a-0",
         "a-1",
