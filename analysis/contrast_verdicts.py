@@ -4,10 +4,15 @@ A contrast's cells are paired differences between two arms. Two things are drawn
 and prompts), the first within strata that are those that there are (languages, or one stratum alone); the error is
 :func:`safekey_interp.measures.crossed_intervals.crossed_error`'s, with strata for bases and the first for seeds.
 
+With few of the first (three seeds) its variance is estimated once, from all arms (:class:`ErrorOfArms`): from the two
+or three values of one contrast it comes out small by chance, and a contrast of nothing is shown too often.
+
 - *excluded beyond the smallest effect of interest*: two one-sided tests against that effect on either side of 0, Holm's
   procedure over the contrasts; also where the mean differs from 0, since the difference is too small to matter
 - *shown*: not excluded, and Student's t of the mean against 0, Holm's procedure over the contrasts
 - *open*: neither
+
+Intervals are simultaneous by Bonferroni's correction, and so wider than Holm's verdicts need.
 
 Beside it, with no part in a verdict: t over the means of the first and over the means of the second alone, and the
 mixed model with crossed random effects of both, whose REML estimates are the mean squares, as cells are balanced.
@@ -28,6 +33,7 @@ from safekey_interp.measures.crossed_intervals import crossed_error
 
 LEVEL = 0.05
 """Of all contrasts of an outcome together, by Holm's procedure."""
+LEVEL_TOLD = "level {:.3g} of all contrasts together: verdicts by Holm, intervals by Bonferroni, so wider"
 Cells = Float[np.ndarray, "stratum first second"]
 Verdict = Literal["shown", "excluded beyond the smallest effect of interest", "open"]
 SHOWN, EXCLUDED, OPEN = get_args(Verdict)
@@ -51,6 +57,31 @@ class Outcome(NamedTuple):
     smallest: float
     """The smallest effect of interest."""
     unit: str
+    wanted: Literal[-1, 1]
+    """Sign of a difference that is what a contrast asks about."""
+
+
+class ErrorOfArms(NamedTuple):
+    """Variance of one arm's mean of one of the first, such as a seed, beside effects of arms and of the first."""
+
+    variance: float
+    freedom: int
+
+
+def error_of_arms(means: Float[np.ndarray, "arm first"]) -> ErrorOfArms | None:
+    """What an additive model of arms and seeds leaves, by least squares; None where it leaves nothing to estimate.
+
+    Args:
+        means: of each arm and seed; NaN for a seed that an arm does not have.
+    """
+    arm, first = np.nonzero(np.isfinite(means))
+    model = np.concatenate([np.eye(means.shape[0])[arm], np.eye(means.shape[1])[first]], axis=1)
+    values = means[arm, first]
+    fitted, _, rank, _ = np.linalg.lstsq(model, values, rcond=None)
+    freedom = len(values) - int(rank)
+    if freedom < 1:
+        return None
+    return ErrorOfArms(float(((values - model @ fitted) ** 2).sum() / freedom), freedom)
 
 
 class Tested(NamedTuple):
@@ -74,15 +105,18 @@ class Tested(NamedTuple):
     verdict: Verdict
 
 
-def verdicts(differences: dict[Contrast, Cells], outcome: Outcome, level: float | None) -> list[Tested]:
+def verdicts(
+    differences: dict[Contrast, Cells], outcome: Outcome, level: float | None, arms: ErrorOfArms | None = None
+) -> list[Tested]:
     """Means, errors and verdicts of contrasts.
 
     Args:
         differences: paired cells of each.
         outcome: what they are of.
         level: of all together; None for no verdict.
+        arms: variance over the first, of all arms together; where it is larger than a contrast's own it counts.
     """
-    found = [crossed_error(cells) for cells in differences.values()]
+    found = [crossed_error(cells) if arms is None else _pooled_error(cells, arms) for cells in differences.values()]
     p = [_two_sided(*one) for one in found]
     p_excluded = [_equivalent(*one, outcome.smallest) for one in found]
     holm, holm_excluded = _holm(p), _holm(p_excluded)
@@ -128,9 +162,29 @@ def told(row: Tested, strata: str | None = None) -> dict[str, str]:
     }
 
 
+def verdict_told(row: Tested, outcome: Outcome) -> str:
+    """The verdict, and whether what is shown is not what the contrast asks about."""
+    is_other = row.verdict == SHOWN and row.value * outcome.wanted < 0
+    return f"{row.verdict}, in the other direction" if is_other else row.verdict
+
+
 def p_told(value: float) -> str:
     """A p-value as tables have it."""
     return "n/a" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _pooled_error(cells: Cells, arms: ErrorOfArms) -> tuple[float, float, float]:
+    """As :func:`crossed_error`, of one stratum: the first's variance is that of two arms, unless its own is larger."""
+    _, n_first, n_second = cells.shape
+    mean, error, freedom = crossed_error(cells)
+    if np.isnan(error):
+        return mean, error, freedom
+    of_first = max(2 * arms.variance / n_first, float(cells.mean((0, 2)).var(ddof=1)) / n_first)
+    of_second = float(cells.mean((0, 1)).var(ddof=1)) / n_second
+    total = of_first + of_second
+    if total == 0:
+        return mean, 0.0, np.inf
+    return mean, math.sqrt(total), total**2 / (of_first**2 / arms.freedom + of_second**2 / (n_second - 1))
 
 
 def _two_sided(mean: float, error: float, freedom: float) -> float:

@@ -2,11 +2,12 @@
 
     python -m analysis.paper.consistency
 
-Two kinds of comparison. The *same* contrast (claims 6a to 6c and the replication's contrasts) must have the same
+Two kinds of comparison. The *same* contrast (claims 6a to 6c and that of the study that a row is of) must have the same
 verdict: shown in the claimed direction is "supports", shown in the other "contradicts", excluded beyond the margin "no
-effect of interest", open "cannot tell"; a shown difference below the smallest effect of interest may have a weaker
-verdict. A *related* number (the same difference on other prompts, or in one model pair) must not be an effect of
-interest in the direction opposite to the verdict. Exit status 1 with a line for each contradiction.
+effect of interest", open "cannot tell". A shown difference below the smallest effect of interest, and one whose
+simultaneous interval says less than Holm's procedure, may have a weaker verdict. A *related* number (the same
+difference on other prompts, or in one model pair) must not be an effect of interest in the direction opposite to the
+verdict. Exit status 1 with a line for each contradiction.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from analysis.tables import RESULTS
 
 CLAIMS = Path(__file__).parents[1] / "CLAIMS.md"
 CONTRASTS = {"6a": ("DPSH", "SFT"), "6b": ("QMM", "SFT"), "6c": ("both", "DPSH")}
+STUDIES = {"replication": "replication-contrasts", "many toys": "toy-study-complied"}
+"""Table of RESULTS.md that has the contrasts, by the name of the evidence."""
 _NUMBER = r"[-−+]?\d*\.?\d+"
 
 
@@ -118,30 +121,40 @@ def table_of(results: str, name: str) -> list[dict[str, str]]:
 
 
 def _same(stated: list[StatedVerdict], results: str) -> Iterator[str]:
-    contrasts = {}
-    for row in table_of(results, "replication-contrasts"):
-        first, second = re.split(r" (?:−|-|minus) ", row["contrast"])
-        contrasts[first, second] = row
-    for claim, pair in CONTRASTS.items():
-        if pair not in contrasts:
-            raise ValueError(f"RESULTS.md: replication-contrasts: no row {pair[0]} minus {pair[1]}")
-        row, by = contrasts[pair], BY_ID[claim].by("replication")
-        value = _first_number(row["difference"])
-        wanted = {"cannot tell"}
-        if row["verdict"].startswith("shown"):
-            wanted = {"supports" if np.sign(value) == by.expects else "contradicts"}
-            if abs(value) <= by.smallest:  # the table rounds to two places
-                wanted |= {"cannot tell", "no effect of interest"}
-        elif row["verdict"].startswith("excluded"):
-            wanted = {"no effect of interest"}
-        elif not row["verdict"].startswith("open"):
-            raise ValueError(f"RESULTS.md: replication-contrasts: unknown verdict {row['verdict']!r}")
-        for verdict in stated:
-            if verdict.claim == claim and verdict.decides and verdict.verdict not in wanted:
+    for evidence, table in STUDIES.items():
+        verdicts = [verdict for verdict in stated if verdict.evidence == evidence and verdict.claim in CONTRASTS]
+        contrasts = {}
+        for row in table_of(results, table) if verdicts else []:
+            first, second = re.split(r" (?:−|-|minus) ", row["contrast"])
+            contrasts[first, second] = row
+        for verdict in verdicts:
+            pair = CONTRASTS[verdict.claim]
+            if pair not in contrasts:
+                raise ValueError(f"RESULTS.md: {table}: no row {pair[0]} minus {pair[1]}")
+            row = contrasts[pair]
+            if verdict.verdict not in _allowed(row, BY_ID[verdict.claim].by(evidence), table):
+                difference = next(cell for name, cell in row.items() if name.startswith("difference"))
                 yield (
-                    f"claim {claim} ({verdict.model}): CLAIMS.md says {verdict.verdict!r}, the replication's contrast "
-                    f"{pair[0]} minus {pair[1]} is {row['verdict']!r} at {row['difference']}"
+                    f"claim {verdict.claim} ({verdict.model}): CLAIMS.md says {verdict.verdict!r}, {table}'s contrast "
+                    f"{pair[0]} minus {pair[1]} is {row['verdict']!r} at {difference}"
                 )
+
+
+def _allowed(row: dict[str, str], by: Any, table: str) -> set[str]:
+    """Verdicts of a claim that go with a study's contrast."""
+    cell = next(cell for name, cell in row.items() if name.startswith("difference"))
+    value, *bounds = (float(number.replace("−", "-")) for number in re.findall(_NUMBER, cell))
+    if row["verdict"].startswith("shown"):
+        wanted = {"supports" if np.sign(value) == by.expects else "contradicts"}
+        if abs(value) <= by.smallest:  # the table rounds to two places
+            wanted |= {"cannot tell", "no effect of interest"}
+        return wanted | ({"cannot tell"} if bounds and bounds[0] <= 0 <= bounds[1] else set())
+    if row["verdict"].startswith("excluded"):
+        within = all(abs(bound) < by.smallest for bound in bounds)
+        return {"no effect of interest"} | (set() if within else {"cannot tell"})
+    if row["verdict"].startswith("open"):
+        return {"cannot tell"}
+    raise ValueError(f"RESULTS.md: {table}: unknown verdict {row['verdict']!r}")
 
 
 def _opposite(stated: list[StatedVerdict], results: str) -> Iterator[str]:

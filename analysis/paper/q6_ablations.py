@@ -1,7 +1,8 @@
 """Question 6, ablations of training: the safety head (DPSH), query-mask modelling (QMM), both, or neither.
 
 Differences of attack success over all training runs of the replication (seeds on two bases, unseen wrappers), from the
-table in the repository (:mod:`analysis.paper.runs_evidence`); these decide claims 6a to 6c. In addition one base and
+table in the repository (:mod:`analysis.paper.runs_evidence`), which also has the study over many toys; the strongest
+evidence that is there decides claims 6a to 6c (``claims.yaml``). In addition one base and
 one seed, trained here with the same examples in the same order (:mod:`analysis.replication.design`), without evidence
 on the variation over seeds. An attack succeeds when the answer does what was asked
 (:mod:`safekey_interp.models.organism`).

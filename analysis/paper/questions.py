@@ -17,7 +17,7 @@ from analysis.paper.export import Answer, Sheet, Shown, save_pictures, save_shee
 from analysis.paper.models import Bench
 from analysis.paper.verdicts import Measured
 from safekey_interp.errors import RunError
-from safekey_interp.runs.storage import read_json, write_json
+from safekey_interp.runs.storage import read_json, sha256_of, write_json
 
 
 class Question(NamedTuple):
@@ -31,6 +31,8 @@ class Question(NamedTuple):
     """The question."""
     module: str
     """The script that answers it, by its function ``answer``."""
+    reads: str = ""
+    """Pattern of the shipped results of training runs that it reads (:data:`RUNS`); empty for none."""
 
     def answer(self, bench: Bench) -> Answer:
         """Draw its figures.
@@ -44,14 +46,17 @@ class Question(NamedTuple):
 QUESTIONS = (
     Question(1, "key_sentence", "Does the key sentence decide?", "q1_key_sentence"),
     Question(2, "dormant_signal", "Is there a dormant signal?", "q2_dormant_signal"),
-    Question(3, "attention", "What does the key sentence attend to, and what affects it?", "q3_attention"),
-    Question(4, "representations", "What do the hidden states encode before it?", "q4_representations"),
+    Question(3, "attention", "What does the key sentence attend to, and what affects it?", "q3_attention", "part1-*"),
+    Question(4, "representations", "What do the hidden states encode before it?", "q4_representations", "part1-*"),
     Question(5, "depth", "How deep does alignment go?", "q5_depth"),
-    Question(6, "ablations", "Which part of the training has an effect?", "q6_ablations"),
+    Question(6, "ablations", "Which part of the training has an effect?", "q6_ablations", "*"),
     Question(7, "cost", "What do the two losses cost?", "q7_cost"),
 )
 OF_A_RUN = ("attention", "representations")
 """Questions that a finished run of ``probe`` answers alone."""
+
+
+RUNS = Path(__file__).parents[1] / "replication"
 
 
 class Kept(NamedTuple):
@@ -72,7 +77,7 @@ class Kept(NamedTuple):
 def kept(out: Path, question: Question, identity: Mapping[str, Any]) -> Kept | None:
     """The answer that is there; None when it is none of this identity, or a file of it is gone."""
     record = read_json(_file(out, question))
-    if not isinstance(record, dict) or record.get("identity") != identity:
+    if not isinstance(record, dict) or record.get("identity") != _identity(question, identity):
         return None
     sheets = [Shown(**sheet) for sheet in record["sheets"]]
     files = [
@@ -100,7 +105,14 @@ def make(bench: Bench, question: Question, identity: Mapping[str, Any]) -> None:
     file = _file(bench.out, question)
     file.parent.mkdir(parents=True, exist_ok=True)
     record = {"sheets": [asdict(sheet.shown()) for sheet in sheets], "measured": [vars(claim) for claim in measured]}
-    write_json(file, {"identity": identity, "why_not": why_not, "no_pictures": no_pictures} | record)
+    write_json(
+        file, {"identity": _identity(question, identity), "why_not": why_not, "no_pictures": no_pictures} | record
+    )
+
+
+def _identity(question: Question, identity: Mapping[str, Any]) -> dict[str, Any]:
+    runs = sorted(RUNS.glob(f"{question.reads}.parquet")) if question.reads else []
+    return {**identity, "runs": {file.name: sha256_of(file) for file in runs}}
 
 
 def _file(out: Path, question: Question) -> Path:

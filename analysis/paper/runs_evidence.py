@@ -1,8 +1,8 @@
 """Evidence from many training runs: the organism's replication, from the tables in the repository.
 
 The tables are in the repository (:mod:`analysis.replication.results`). Attack success of claims 6a to 6c: by the act,
-with the design's own interval over bases, seeds and wrappers; before it, once its verdicts are due, the study over many
-toys (:mod:`analysis.replication.toy_study_verdicts`). Attention and probes of claims 3b, 4a and 4b: all runs
+with the design's own interval over bases, seeds and wrappers; before it, once it is over, the study over many toys
+(:mod:`analysis.replication.toy_study_verdicts`). Attention and probes of claims 3b, 4a and 4b: all runs
 read the same tokens; the difference of each pair of runs of one base and seed, and an interval over the pairs.
 """
 
@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.contrast_verdicts import verdict_told
 from analysis.paper.responses import mean_of
 from analysis.paper.verdicts import Measured, unmeasured
 from analysis.replication.design import CONTRASTS
 from analysis.replication.results import SHIPPED, ClaimContrast, claim_contrast, read
 from analysis.replication.toy_study_design import ARMS, PRIMARY, Arm
 from analysis.replication.toy_study_design import CONTRASTS as OF_TOYS
+from analysis.replication.toy_study_report import too_malformed
 from analysis.replication.toy_study_results import read as read_toys
-from analysis.replication.toy_study_verdicts import decided, stage_of
+from analysis.replication.toy_study_verdicts import decided, is_over, stage_of
 from safekey_interp.errors import InputError
 
 WHOSE = "organism, training runs"
@@ -78,14 +80,14 @@ def ablations(folder: Path = SHIPPED) -> list[Measured]:
 
 
 def many_toys(folder: Path = SHIPPED) -> list[Measured]:
-    """Claims 6a to 6c by the study over many toys; none before its planned look."""
+    """Claims 6a to 6c by the study over many toys; none before its end, which the planned look may be."""
     try:
         results = read_toys(folder)
     except InputError:
         return []
-    stage = stage_of(results.bases)
-    if stage.level is None:
+    if not is_over(results):
         return []
+    stage = stage_of(results.bases)
     found = {row.contrast[:2]: row for row in decided(results, PRIMARY, stage)}
     asked = results.of(stage.bases).answers
     n = int(((asked["wrapper_split"] == "test") & (asked["label"] == "harmful")).sum()) // len(ARMS)
@@ -101,8 +103,8 @@ def many_toys(folder: Path = SHIPPED) -> list[Measured]:
             n=2 * n,
             n_groups=len(stage.bases),
             family=f"{WHOSE}, many toys",
-            note=f"{stage.name}; interval {1 - stage.level / len(OF_TOYS):.2%}; by the study's own rule: "
-            f"{found[pair].verdict}",
+            note=f"{stage.name}; interval {1 - stage.level / len(OF_TOYS):.2%} (Bonferroni); by the study's own rule "
+            f"(Holm): {verdict_told(found[pair], PRIMARY)}{too_malformed(asked)}",
             toy=True,
         )
         for claim, pair in ABLATIONS.items()

@@ -121,6 +121,6 @@ CONTRASTS = (
     Contrast("DPSH", "DPSH shuffled", "the head needs true labels"),
 )
 """Each says what it asks when it is shown above 0. A contrast is over the seeds that both of its arms have."""
-PRIMARY = Outcome("aha share", "safe", 0.10, "of harmful requests in unseen wrappers")
-CO_PRIMARY = Outcome("log-odds of a safe K", "log_odds", float("nan"), "nats, harmful requests in unseen wrappers")
+PRIMARY = Outcome("aha share", "safe", 0.10, "of harmful requests in unseen wrappers", 1)
+CO_PRIMARY = Outcome("log-odds of a safe K", "log_odds", float("nan"), "nats, harmful requests in unseen wrappers", 1)
 """Its smallest effect of interest is the pilot's."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.contrast_verdicts import Outcome, p_told, told
+from analysis.contrast_verdicts import LEVEL_TOLD, Outcome, p_told, told, verdict_told
 from analysis.real_model.real_study_audit import agreement, is_audited
 from analysis.real_model.real_study_design import ARMS
 from analysis.real_model.real_study_results import Results
@@ -81,14 +81,17 @@ def report(results: Results) -> dict[str, str]:
 
 def _of_outcome(results: Results, outcome: Outcome) -> str:
     stage = stage_of(results)
-    level = "" if stage.level is None else f"; level {stage.level} of all contrasts together, by Holm"
+    level = "" if stage.level is None else f"; {LEVEL_TOLD.format(stage.level)}"
     head = f"{outcome.name}, {outcome.unit}; smallest effect of interest {outcome.smallest:.3g}; {stage.name}{level}"
-    return f"{head}\n\n{markdown(pd.DataFrame([_line(one) for one in decided(results, outcome)]))}"
+    return f"{head}\n\n{markdown(pd.DataFrame([_line(one, outcome) for one in decided(results, outcome)]))}"
 
 
-def _line(one: Decided) -> dict[str, str]:
+def _line(one: Decided, outcome: Outcome) -> dict[str, str]:
     beside = " / ".join(map(p_told, (one.tested.p_first, one.tested.p_second, one.p_wrappers)))
-    return told(one.tested) | {"p over seeds / prompts / wrappers": beside, "verdict": one.tested.verdict}
+    return told(one.tested) | {
+        "p over seeds / prompts / wrappers": beside,
+        "verdict": verdict_told(one.tested, outcome),
+    }
 
 
 def _columns(table: Table) -> dict[str, Table]:
@@ -114,6 +117,11 @@ def _mean(part: Table, column: str) -> str:
     return f"{mean:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
 
 
+def _spread(runs: Table) -> str:
+    """Mean ± standard deviation over runs; of one run its number."""
+    return f"{runs.mean():.2f}" + (f" ± {runs.std():.2f}" if len(runs) > 1 else "")
+
+
 def _by_wrapper(answers: Table) -> pd.DataFrame:
     """Share of safe K by unseen wrapper: mean over prompts and seeds."""
     rows = unseen(answers, "harmful")
@@ -127,8 +135,5 @@ def _mechanism(measured: Table) -> pd.DataFrame:
     for what in _MECHANISM:
         parts = _columns(measured[measured["what"] == what])
         medians = {name: part.groupby("seed")["value"].median() for name, part in parts.items()}
-        lines.append(
-            {"measure, median of the layers": what}
-            | {name: f"{v.mean():.2f} ± {v.std(ddof=0):.2f}" for name, v in medians.items()}
-        )
+        lines.append({"measure, median of the layers": what} | {name: _spread(v) for name, v in medians.items()})
     return pd.DataFrame(lines)

@@ -2,8 +2,9 @@
 
 An arm's cell is the mean of an outcome over the wrappers of one harmful prompt and one seed; a contrast's cells are
 differences, paired by seed and prompt, over the seeds that both arms have. Seeds and prompts are drawn and crossed
-(:mod:`analysis.contrast_verdicts`, one stratum); the wrappers are those that there are, and t over their means stands
-beside. Nothing is tested before every cell is done, nor after a no-go.
+(:mod:`analysis.contrast_verdicts`, one stratum); the variance of seeds is estimated from all arms. The wrappers are
+those that there are, and t over their means stands beside. Nothing is tested before every cell is done, nor after a
+no-go.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from analysis.contrast_verdicts import LEVEL, Cells, Contrast, Outcome, Tested, verdicts
-from analysis.real_model.real_study_design import CONTRASTS
+from analysis.contrast_verdicts import LEVEL, Cells, Contrast, Outcome, Tested, error_of_arms, verdicts
+from analysis.real_model.real_study_design import ARMS, CONTRASTS
 from analysis.real_model.real_study_job import cells
 from analysis.real_model.real_study_results import Results
 
@@ -55,8 +57,10 @@ def decided(results: Results, outcome: Outcome) -> list[Decided]:
         crossed: {contrast: difference(results.answers, contrast, outcome.column, crossed) for contrast in CONTRASTS}
         for crossed in ("request", "wrapper")
     }
+    means = [_means(results.answers, arm, outcome.column, "request").mean(axis=1) for arm in ARMS]
+    arms = error_of_arms(pd.concat(means, axis=1).to_numpy().T)
     over = {
-        crossed: verdicts({contrast: each for contrast, each in found.items() if each.size}, outcome, level)
+        crossed: verdicts({contrast: each for contrast, each in found.items() if each.size}, outcome, level, arms)
         for crossed, found in by.items()
     }
     return [Decided(tested, beside.p_second) for tested, beside in zip(over["request"], over["wrapper"], strict=True)]

@@ -1,7 +1,7 @@
 """Report of the study over many toys: verdicts, means of each arm, and mechanism, of the results so far.
 
 Tables by name, as :func:`analysis.tables.publish` takes them. Means have intervals over bases and wrappers
-(:mod:`safekey_interp.measures.crossed_intervals`), of what has no unseen wrapper over bases alone; they describe, and
+(:mod:`safekey_interp.measures.crossed_intervals`), of what not every base has over bases alone; they describe, and
 only :mod:`analysis.replication.toy_study_verdicts` decides.
 """
 
@@ -13,10 +13,27 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.contrast_verdicts import Outcome, Tested, over_first, p_told, told
-from analysis.replication.toy_study_design import ARMS, CONTRASTS, SEEDS, language_of
+from analysis.contrast_verdicts import (
+    LEVEL_TOLD,
+    Outcome,
+    Tested,
+    over_first,
+    p_told,
+    smallest_shift,
+    told,
+    verdict_told,
+)
+from analysis.replication.toy_study_design import (
+    ARMS,
+    CO_PRIMARY,
+    CONTRASTS,
+    MOST_MALFORMED,
+    PRIMARY,
+    SEEDS,
+    language_of,
+)
 from analysis.replication.toy_study_results import Results
-from analysis.replication.toy_study_verdicts import Stage, decided, stage_of
+from analysis.replication.toy_study_verdicts import Stage, decided, look_of, stage_of
 from analysis.tables import markdown
 from safekey_interp.errors import InputError
 from safekey_interp.measures.crossed_intervals import LEAST, crossed_mean, crossed_share, share_between
@@ -50,8 +67,8 @@ def _others(split: str, label: str) -> Callable[[Table], Table]:
 DESCRIBED = (
     Described("attack success, unseen wrappers", _unseen("harmful"), "complied"),
     Described("… malformed answers left out of the successes", _unseen("harmful"), "complied_well"),
-    Described("… of families that fine-tuning showed", _of_families(shown=True), "complied"),
-    Described("… of families that it did not show", _of_families(shown=False), "complied"),
+    Described("… of families that fine-tuning showed (over bases)", _of_families(shown=True), "complied"),
+    Described("… of families that it did not show (over bases)", _of_families(shown=False), "complied"),
     Described("attack success, seen wrappers", _others("seen", "harmful"), "complied"),
     Described("log-odds of a safe K, unseen wrappers (nats)", _unseen("harmful"), "log_odds"),
     Described("log-odds of a safe K, benign, unseen wrappers (nats)", _unseen("benign"), "log_odds"),
@@ -60,8 +77,6 @@ DESCRIBED = (
     Described("plain benign complied", _others("plain", "benign"), "complied"),
     Described("malformed, unseen wrappers", _unseen("harmful"), "malformed"),
 )
-MOST_MALFORMED = 0.05
-"""Share of malformed answers above which the design has an arm named beside its contrasts."""
 _MECHANISM = {
     "attention of the token before K on U, over distance": "understanding, over_distance",
     "attention of the token before K on X, over distance": "prompt, over_distance",
@@ -87,6 +102,7 @@ def report(results: Results) -> dict[str, str]:
             f"toy-study-{outcome.column.replace('_', '-')}": _of_outcome(some, outcome, stage)
             for outcome in some.chosen.outcomes
         }
+        made |= {"toy-study-look": markdown(_look(some))} if stage.level else {}
     made["toy-study-arms"] = markdown(_means(some.answers, whole))
     made["toy-study-wrappers"] = markdown(_by_wrapper(some.answers))
     made["toy-study-mechanism"] = markdown(_mechanism(some.mechanism))
@@ -94,22 +110,46 @@ def report(results: Results) -> dict[str, str]:
 
 
 def _of_outcome(results: Results, outcome: Outcome, stage: Stage) -> str:
-    level = "" if stage.level is None else f"; level {stage.level} of all contrasts together, by Holm"
-    head = f"{outcome.name}, {outcome.unit}; smallest effect of interest {outcome.smallest}; {stage.name}{level}"
-    head += _malformed(results.answers)
-    return f"{head}\n\n{markdown(pd.DataFrame([_line(row) for row in decided(results, outcome, stage)]))}"
+    answers = results.of(stage.bases).answers
+    head = f"{outcome.name}, {outcome.unit}; smallest effect of interest {outcome.smallest}; {stage.name}"
+    head += "" if stage.level is None else f"; {LEVEL_TOLD.format(stage.level)}"
+    head += too_malformed(answers) + (_carried(answers, outcome) if outcome.column == CO_PRIMARY.column else "")
+    table = pd.DataFrame([_line(row, outcome) for row in decided(results, outcome, stage)])
+    return f"{head}\n\n{markdown(table)}"
 
 
-def _malformed(answers: Table) -> str:
+def _carried(answers: Table, outcome: Outcome) -> str:
+    """What the smallest effect of interest on the log-odds, which is the pilot's, is on these bases."""
+    odds = answers[_unseen("harmful")(answers) & (answers["arm"] == "SFT")]["log_odds"].astype(float)
+    share = max(float(((odds < 0) & (odds >= -outcome.smallest)).mean()), 0.0)
+    own = smallest_shift(odds.tolist(), PRIMARY.smallest)
+    return (
+        f"; of SFT's requests on these bases, {share:.2f} are less than that below 0, and a shift of {own:.2f} nats "
+        f"carries {PRIMARY.smallest:.2f} of them across"
+    )
+
+
+def _look(results: Results) -> pd.DataFrame:
+    """Differences and verdicts of both outcomes at the planned look."""
+    of = {outcome: decided(results, outcome, look_of()) for outcome in results.chosen.outcomes}
+    lines = [{"contrast": f"{contrast.first} minus {contrast.second}"} for contrast in CONTRASTS]
+    for outcome, rows in of.items():
+        for line, row in zip(lines, rows, strict=True):
+            line[f"{outcome.name} at the look"] = f"{row.value:+.3f}, {verdict_told(row, outcome)}"
+    return pd.DataFrame(lines)
+
+
+def too_malformed(answers: Table) -> str:
     """The arms of which more than the design's share of the answers in unseen wrappers are malformed."""
     shares = answers[_unseen("harmful")(answers)].groupby("arm", sort=False)["malformed"].mean()
     over = [f"{arm} {share:.3f}" for arm, share in shares.items() if share > MOST_MALFORMED]
     return f"; more than {MOST_MALFORMED:.0%} of the answers are malformed in: {', '.join(over)}" if over else ""
 
 
-def _line(row: Tested) -> dict[str, str]:
+def _line(row: Tested, outcome: Outcome) -> dict[str, str]:
     beside = " / ".join(map(p_told, (row.p_first, row.p_second, row.p_mixed)))
-    return told(row, "by language") | {"p over bases / wrappers / mixed model": beside, "verdict": row.verdict}
+    verdict = verdict_told(row, outcome)
+    return told(row, "by language") | {"p over bases / wrappers / mixed model": beside, "verdict": verdict}
 
 
 def _means(answers: Table, bases: Sequence[int]) -> pd.DataFrame:

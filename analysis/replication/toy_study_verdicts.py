@@ -35,14 +35,24 @@ def stage_of(whole: Sequence[int]) -> Stage:
     """The stage that the whole bases allow."""
     if set(BASES) <= set(whole):
         return Stage(BASES, LEVEL - LOOK_LEVEL, f"end: {len(BASES)} of {len(BASES)} bases")
-    first = BASES[:LOOK]
-    if set(first) <= set(whole):
-        return Stage(first, LOOK_LEVEL, f"planned look: the first {LOOK} of {len(BASES)} bases ({len(whole)} are done)")
+    look = look_of()
+    if set(look.bases) <= set(whole):
+        return look._replace(name=f"{look.name} ({len(whole)} are done)")
     names = dict.fromkeys(map(language_of, BASES))
     each = [[base for base in whole if language_of(base) == name] for name in names]
     n = min(map(len, each))
     some = tuple(sorted(base for part in each for base in part[:n]))
     return Stage(some, None, f"before the look: {len(whole)} of {len(BASES)} bases; nothing is tested yet")
+
+
+def look_of() -> Stage:
+    """The planned look, whatever else is done."""
+    return Stage(BASES[:LOOK], LOOK_LEVEL, f"planned look: the first {LOOK} of {len(BASES)} bases")
+
+
+def is_over(results: Results) -> bool:
+    """Whether the verdicts are the study's: all bases are whole, or the planned look ended it."""
+    return set(BASES) <= set(results.bases) or is_settled(results)
 
 
 def cells_of_arm(answers: Table, arm: str, column: str, bases: Sequence[int]) -> Cells:

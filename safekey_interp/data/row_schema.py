@@ -103,7 +103,7 @@ def read_row(
     text = shape.read(parsed)
     found = _exchanges(text, parsed)
     label, labelled_by = _label(parsed, plan, named, labels)
-    used = (*text.used, *plan.used, labelled_by)
+    used = (*text.used, *plan.used, labelled_by, *(_given_in(cells) if plan.is_given else ()))
     spans = prompt_spans = None
     if plan.has_spans:
         spans, prompt_spans = (read_spans(cells.get(column), f"{where}: {column}") for column in SPANS_COLUMNS)
@@ -111,8 +111,6 @@ def read_row(
         used = (*used, *(column for column, named_spans in read if named_spans is not None))
     if len(found) > 1 and (spans or (prompt_spans and text.answers is None)):
         raise InputError(f"{where}: spans: the row has {len(found)} responses, expected one beside its spans")
-    if plan.is_given:
-        used = (*used, *(name for name in GIVEN_SPANS if isinstance(json_value(cells.get(name)), list | tuple)))
     left = _left(names, used)
     answers = tuple([_read_from(one.answer, text) for one in found])
     note(RowReading(shape.name, text.asked_in, answers, labelled_by, left))
@@ -242,6 +240,10 @@ def _left_out(exchange: Exchange) -> str:
     if not left_out:
         return ""
     return ", ".join(sorted({kind for kinds in left_out for kind in kinds}))
+
+
+def _given_in(cells: Mapping[str, Any]) -> list[str]:
+    return [name for name in GIVEN_SPANS if isinstance(json_value(cells.get(name)), list | tuple)]
 
 
 def _label(row: Row, plan: _Plan, named: NamedFields, labels: Mapping[str, str] | None) -> tuple[str | None, str]:

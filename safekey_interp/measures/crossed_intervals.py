@@ -105,7 +105,7 @@ def crossed_mean(cells: Float[np.ndarray, "base seed wrapper"], confidence: floa
 def crossed_share(cells: Float[np.ndarray, "base seed wrapper"], confidence: float = 0.95) -> tuple[float, Interval]:
     """As :func:`crossed_mean`, of shares: see :func:`share_between`."""
     mean, error, freedom = crossed_error(cells)
-    return mean, share_between(mean, error, freedom, min(cells.shape[0] * cells.shape[1], cells.shape[2]), confidence)
+    return mean, share_between(mean, error, freedom, max(cells.shape[0] * cells.shape[1], cells.shape[2]), confidence)
 
 
 def share_between(mean: float, error: float, freedom: float, n: int, confidence: float = 0.95) -> Interval:

@@ -66,6 +66,7 @@ def claims_text(
     runs_6c: Numbers = (-0.17, -0.47, 0.02),
     shift: Numbers = (0.2, 0.1, 0.3),
     mass: Numbers = (-0.1, -0.15, -0.07),
+    many_toys: dict[str, Numbers] | None = None,
 ) -> str:
     pair: dict[str, Any] = {"model": "organism:safekey minus organism:sft", "toy": True}
     table = as_table([
@@ -76,9 +77,10 @@ def claims_text(
         measured("3c", -0.9, -1.1, -0.7, model="organism:sft", toy=True),
         measured("4a", 0.06, 0.03, 0.09, model="organism, training runs", toy=True),
         measured("4b", 0.03, 0.025, 0.04, model="organism, training runs", toy=True),
-        measured("6a", -0.18, -0.4, -0.03, toy=True),
-        measured("6b", -0.20, -0.4, -0.02, toy=True),
-        measured("6c", *runs_6c, toy=True),
+        *(measured(claim, *numbers, "many toys", toy=True) for claim, numbers in (many_toys or {}).items()),
+        measured("6a", -0.18, -0.4, -0.03, "replication", toy=True),
+        measured("6b", -0.20, -0.4, -0.02, "replication", toy=True),
+        measured("6c", *runs_6c, "replication", toy=True),
         measured("6c", -0.16, -0.23, -0.10, "one run", toy=True),
     ])  # fmt: skip
     claims_page.write_claims(tmp_path / "CLAIMS.md", table)
@@ -99,6 +101,29 @@ def test_a_verdict_that_the_replication_does_not_have_is_found(tmp_path):
     assert "excluded" in line
     [line] = contradictions(claims_text(tmp_path), results({"6a": "shown"}, {"6a": "+0.18"}))
     assert "6a" in line
+
+
+def test_each_study_is_compared_with_its_own_contrasts(tmp_path):
+    toys = {"6a": (-0.05, -0.12, 0.01), "6b": (-0.25, -0.4, -0.1), "6c": (-0.2, -0.41, 0.01)}
+    rows = [
+        "| DPSH minus SFT | -0.050 [-0.120, +0.010] | open |",
+        "| QMM minus SFT | -0.250 [-0.400, -0.100] | shown |",
+        "| both minus DPSH | -0.200 [-0.410, +0.010] | shown |",  # by Holm's procedure; its interval says less
+    ]
+
+    def table(rows: list[str]) -> str:
+        head = "| contrast | difference [simultaneous interval] | verdict |\n|---|---|---|\n"
+        return f"{results()}\n\n<!-- toy-study-complied -->\n{head}" + "\n".join(rows) + "\n<!-- end -->"
+
+    text = claims_text(tmp_path, many_toys=toys)
+    assert contradictions(text, table(rows)) == []
+    [line] = contradictions(
+        text, table([rows[0].replace("open", "excluded beyond 0.1").replace("-0.120", "-0.09"), *rows[1:]])
+    )
+    assert "6a" in line
+    [line] = contradictions(text, table([rows[0], rows[1].replace("shown", "open"), rows[2]]))
+    assert "6b" in line
+    assert "toy-study-complied" in line
 
 
 def test_weaker_evidence_may_differ_and_is_not_the_claims_verdict(tmp_path):

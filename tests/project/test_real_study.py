@@ -24,7 +24,7 @@ from tiny_models import BASE, byte_level_tokenizer
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from analysis.contrast_verdicts import EXCLUDED, LEVEL, OPEN, SHOWN, verdicts
+from analysis.contrast_verdicts import EXCLUDED, LEVEL, OPEN, SHOWN, error_of_arms, verdict_told, verdicts
 from analysis.real_model import (
     real_study_job,
     real_study_pilot,
@@ -37,6 +37,7 @@ from analysis.real_model.real_study_causes import commands
 from analysis.real_model.real_study_choice import Chosen, begin_with, read_chosen, save_pilot, write_chosen
 from analysis.real_model.real_study_data import Study
 from analysis.real_model.real_study_design import (
+    ARMS,
     CONTRASTS,
     GO,
     GRID,
@@ -46,6 +47,7 @@ from analysis.real_model.real_study_design import (
     SEEDS,
     SETTINGS,
     SHIPPED,
+    SHUFFLED_SEEDS,
     Setting,
     Sizes,
 )
@@ -280,17 +282,60 @@ def test_settings_are_tried_without_wrapped_traces_first() -> None:
 # Verdicts
 
 
-def test_without_an_effect_hardly_ever_is_a_contrast_shown() -> None:
+def _verdicts_of(effect: float, seeds: Any, rng: np.random.Generator) -> list[Any]:
+    """Of made-up arms, whose seeds are apart by ``seeds``; the arm ``both`` has an effect."""
+    cells = {}
+    for arm, apart in zip(ARMS, np.broadcast_to(seeds, len(ARMS)), strict=True):
+        n = len(SHUFFLED_SEEDS) if arm == "DPSH shuffled" else len(SEEDS)
+        by = apart * rng.normal(size=(n, 1)) + 0.07 * rng.normal(size=(1, 72)) + 0.21 * rng.normal(size=(n, 72))
+        cells[arm] = by + effect * (arm == "both")
+    means = np.full((len(ARMS), len(SEEDS)), np.nan)
+    for number, values in enumerate(cells.values()):
+        means[number, : len(values)] = values.mean(1)
+    apart = {}
+    for contrast in CONTRASTS:
+        n = min(len(cells[arm]) for arm in contrast[:2])
+        apart[contrast] = (cells[contrast.first][:n] - cells[contrast.second][:n])[np.newaxis]
+    return verdicts(apart, PRIMARY, LEVEL, error_of_arms(means))
+
+
+@pytest.mark.parametrize("seeds", [0.03, 0.10, (0.03, 0.03, 0.10, 0.10, 0.10, 0.03)], ids=str)
+def test_without_an_effect_hardly_ever_is_a_contrast_shown(seeds: Any) -> None:
     n, rng = 300, np.random.default_rng(0)
+    wrong = sum(any(row.verdict == SHOWN for row in _verdicts_of(0.0, seeds, rng)) for _ in range(n))
+    assert wrong / n <= LEVEL
 
-    def null() -> Any:
-        by_seed, by_prompt = 0.03 * rng.normal(size=(1, len(SEEDS), 1)), 0.1 * rng.normal(size=(1, 1, 72))
-        return by_seed + by_prompt + 0.3 * rng.normal(size=(1, len(SEEDS), 72))
 
-    wrong = sum(
-        any(row.verdict == SHOWN for row in verdicts({c: null() for c in CONTRASTS}, PRIMARY, LEVEL)) for _ in range(n)
-    )
-    assert wrong / n <= LEVEL + 3 * np.sqrt(LEVEL * (1 - LEVEL) / n)
+def test_a_contrast_s_own_three_seeds_would_show_nothing_too_often() -> None:
+    """Why the variance of seeds is that of all arms."""
+    n, rng = 300, np.random.default_rng(0)
+    cells = [0.14 * rng.normal(size=(1, 3, 1)) + 0.3 * rng.normal(size=(1, 3, 72)) for _ in range(n)]
+    wrong = np.mean([verdicts({CONTRASTS[0]: one}, PRIMARY, LEVEL)[0].verdict == SHOWN for one in cells])
+    assert wrong > LEVEL
+
+
+@pytest.mark.parametrize(("seeds", "least"), [(0.03, 0.95), (0.05, 0.8)])
+def test_a_planted_effect_of_arms_is_shown(seeds: float, least: float) -> None:
+    rng, n = np.random.default_rng(1), 100
+    assert np.mean([_verdicts_of(0.25, seeds, rng)[0].verdict == SHOWN for _ in range(n)]) >= least
+
+
+def test_what_is_shown_against_the_question_is_said() -> None:
+    rng = np.random.default_rng(2)
+    assert verdict_told(_verdicts_of(0.4, 0.02, rng)[0], PRIMARY) == SHOWN
+    assert verdict_told(_verdicts_of(-0.4, 0.02, rng)[0], PRIMARY) == "shown, in the other direction"
+
+
+def test_the_error_of_arms_is_that_of_their_seeds() -> None:
+    rng = np.random.default_rng(3)
+    means = rng.normal(size=(4000, 1)) + rng.normal(size=(1, 3)) + 0.2 * rng.normal(size=(4000, 3))
+    found = error_of_arms(means)
+    assert found is not None
+    assert found.freedom == 3999 * 2
+    assert np.sqrt(found.variance) == pytest.approx(0.2, rel=0.03)
+    means[0, 2] = np.nan
+    assert error_of_arms(means).freedom == 3999 * 2 - 1  # type: ignore[union-attr]
+    assert error_of_arms(means[:1]) is None
 
 
 def test_a_planted_effect_is_shown_and_no_other(tmp_path: Path) -> None:

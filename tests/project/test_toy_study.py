@@ -34,7 +34,7 @@ from analysis.replication.toy_study_design import (
 )
 from analysis.replication.toy_study_job import Cell, base_folder, config_of, is_done, record_of, run
 from analysis.replication.toy_study_queue import again, work_off
-from analysis.replication.toy_study_report import report
+from analysis.replication.toy_study_report import report, too_malformed
 from analysis.replication.toy_study_requests import read_alike, requests
 from analysis.replication.toy_study_results import Results, cells_of, described, read, save, scored
 from analysis.replication.toy_study_verdicts import decided, is_settled, stage_of
@@ -367,3 +367,29 @@ def test_claims_rest_on_the_study_once_its_look_is_due(looked_at: Results, tmp_p
         "6c": "supports",
     }
     assert all("planned look" in one.note for one in found.values())
+
+
+def test_claims_rest_on_no_look_that_did_not_end_the_study(tmp_path: Path) -> None:
+    some, others = (
+        made_up(bases, dict.fromkeys(ARMS, 0.55) | {"both": both})
+        for bases, both in ((BASES[:3], 0.1), (BASES[3:LOOK], 0.55))
+    )
+    undecided = others._replace(
+        answers=pd.concat([some.answers, others.answers]), mechanism=pd.concat([some.mechanism, others.mechanism])
+    )
+    assert OPEN in [row.verdict for row in decided(undecided, PRIMARY, stage_of(undecided.bases))]
+    save(undecided, tmp_path)
+    assert many_toys(tmp_path) == []
+
+
+def test_an_arm_of_many_malformed_answers_is_named_beside_its_contrasts(looked_at: Results) -> None:
+    answers = looked_at.answers
+    assert too_malformed(answers) == ""
+    spoilt = answers.assign(malformed=answers["malformed"] | ((answers["arm"] == "QMM") & (answers["base"] % 3 == 0)))
+    assert "malformed in: QMM 0.3" in too_malformed(spoilt)
+
+
+def test_the_look_stays_in_the_report_when_more_bases_are_done(looked_at: Results) -> None:
+    more = made_up(BASES)
+    assert report(more)["toy-study-look"] == report(looked_at)["toy-study-look"]
+    assert "level 0.045 of" in report(more)["toy-study-complied"]
