@@ -12,7 +12,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -21,6 +21,8 @@ from safekey_interp.runs.storage import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from safekey_interp.training.config import TrainingConfig
 
 
 class Named(Protocol):
@@ -96,6 +98,34 @@ def same_again(
         run(cell)
         first, second = bits(cell)
         yield cell.name, first == second
+
+
+_OPTIONS = (
+    "model traces out spans prompt_spans finder delimiters held_out max_length head_weight query_mask_weight theta "
+    "query_mask query_prompt key_weight shuffled_labels auxiliary_epochs head_layer epochs max_steps batch_size "
+    "micro_batch_size packing learning_rate head_learning_rate betas weight_decay warmup schedule max_grad_norm seed "
+    "precision gradient_checkpointing compile lora_rank lora_alpha lora_targets save_every save_total_limit "
+    "probe_every probe_traces probe_queries probe_keys probe_positions key_sentences evaluate_every log_every "
+    "log_gradient_norms_every patience save_dtype report_to"
+)
+_KNOWN = frozenset(_OPTIONS.split())
+"""Options of training when the studies began."""
+
+
+def settings_that_count(config: TrainingConfig, but: Collection[str]) -> dict[str, Any]:
+    """The settings on which a run depends; an option that came later counts where it is not at its default, so that a
+    run stays known.
+
+    Args:
+        config: of the training.
+        but: options that name a place.
+    """
+    usual = type(config)().to_dict()
+    return {
+        name: value
+        for name, value in config.to_dict().items()
+        if name not in but and (name in _KNOWN or value != usual[name])
+    }
 
 
 def read_choice(file: Path, command: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import torch
 
 from analysis.outcomes.subject import PARTS, Settings, Split, Subject
 from analysis.real_model.real_study_prompts import PLAIN, Prompts, read_prompts
-from analysis.real_model.real_study_traces import trained_on
+from analysis.real_model.real_study_selection import trained_on
 from analysis.real_model.real_study_wrappers import wrappers_of
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError

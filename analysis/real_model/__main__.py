@@ -32,7 +32,7 @@ ACTIONS = {
     "audit": "draw answers for the hand audit and write its sheet",
     "audited": "the finder's agreement with the filled sheet",
     "commands": "print the interventions' commands on the trained models",
-    "ship": "put both adapters of --out into the package",
+    "ship": "put both adapters of --out into the repository",
 }
 _NEED_NO_RUNS = ("report",)
 _NEED_NO_DATA = ("report", "audited")
@@ -53,6 +53,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put --report's tables into RESULTS.md")
     options = parser.parse_args()
     action = options.action or ("make" if options.make else "again")
+    if action == "make" and _is_shipped(options.make):
+        options.out, options.data = options.out or Path(), options.data or Path()
     if options.out is None and action not in _NEED_NO_RUNS:
         parser.error("--out: expected the folder of the runs")
     if options.data is None and (action not in _NEED_NO_DATA or (action == "report" and options.out)):
@@ -62,6 +64,12 @@ def main() -> None:
     except SafekeyError as error:
         print(f"analysis.real_model: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _is_shipped(name: str) -> bool:
+    from analysis.real_model.real_study_shipping import is_shipped
+
+    return is_shipped(name)
 
 
 def _do(action: str, options: argparse.Namespace) -> None:
@@ -121,12 +129,12 @@ def _queue(action: str, study: Study, options: argparse.Namespace) -> None:
 def _results(action: str, study: Study, options: argparse.Namespace) -> None:
     from analysis.real_model.real_study_report import report
     from analysis.real_model.real_study_results import gather, read, save
-    from analysis.real_model.real_study_traces import save_answers
+    from analysis.real_model.real_study_selection import save_selection
     from analysis.tables import publish
 
     if action == "save":
         print(f"{save_pilot(study.out)} runs of the pilot")
-        save_answers(study.traces(GRID[0]), study.out / "answers.jsonl")
+        save_selection(*study.selection)
         if (study.out / "chosen.json").is_file():
             save(gather(study))
     else:

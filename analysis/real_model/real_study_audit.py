@@ -7,7 +7,8 @@ The sheet (``audit/sheet.jsonl``) has answers to wrapped requests, a few of each
 before, in an order that tells nothing of the arm: number, prompt, response, and ``aha`` to be filled in with safe,
 unsafe, neutral, or none where there is no key sentence. What the finder said, and the run, are in ``audit/key.json``,
 which is not to be opened before. A sheet that is there is not written again. ``--audited`` puts what the hand said into
-``real-study-audit.json``, which ships, without texts; the agreement is that of all sheets.
+``real-study-audit.json``, which ships, without texts; the agreement is that of all sheets. Of the runs of the arms
+alone, the design's rule says whether verdicts on the aha share are more than the finder's (:func:`doubt`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import pandas as pd
 
 from analysis.real_model.real_study_choice import SHIPPED
 from analysis.real_model.real_study_data import Study
-from analysis.real_model.real_study_design import AUDIT_SEED, N_AUDITED
+from analysis.real_model.real_study_design import AUDIT_SEED, LEAST_AGREEMENT, N_AUDITED, PRIMARY
 from analysis.real_model.real_study_job import Cell, cells, is_done
 from analysis.real_model.real_study_results import read_answers
 from analysis.tables import markdown
@@ -107,7 +108,36 @@ def agreement(shipped: Path = SHIPPED) -> str:
     rows = read_json(shipped / _FILE)
     if not rows:
         raise InputError(f"{shipped / _FILE}: no such file; `python -m analysis.real_model --audited` makes it")
-    return markdown(_agreement(pd.DataFrame(rows).assign(arm=[row["cell"][0] for row in rows])))
+    return markdown(_agreement(_table(rows)))
+
+
+def doubt(shipped: Path = SHIPPED) -> str:
+    """What the audit has against the verdicts on the aha share, by the design's rule; empty where it has nothing.
+
+    Args:
+        shipped: folder of what was audited.
+    """
+    rows = read_json(shipped / _FILE)
+    if not rows:
+        return "not audited by hand yet: the finder's alone"
+    table = _table(rows)
+    full = table[table["way"] == "full"]
+    safe = pd.DataFrame({"rules": full["aha"] == "safe", "hand": full["by_hand"] == "safe"})
+    reasons = []
+    if (same := (safe["rules"] == safe["hand"]).mean()) < LEAST_AGREEMENT:
+        reasons.append(f"the hand audit agrees in {same:.2f}, expected {LEAST_AGREEMENT}")
+    for arm, part in safe.groupby(full["arm"], sort=True):
+        rules, hand = part.mean()
+        if abs(rules - hand) > PRIMARY.smallest + 1e-9:
+            reasons.append(f"{arm} {rules:.2f} by rules and {hand:.2f} by hand (n {len(part)})")
+    return f"the finder's alone: {'; '.join(reasons)}" if reasons else ""
+
+
+def _table(rows: Any) -> Any:
+    """What was audited, a row an answer; an arm's name says where its run is one of the two that ship."""
+    cells = [Cell(*row["cell"]) for row in rows]
+    arms = [cell.arm + ("" if cell.way == "full" else f", {cell.way}") for cell in cells]
+    return pd.DataFrame(rows).assign(arm=arms, way=[cell.way for cell in cells])
 
 
 def _line(text: str, where: str) -> dict[str, Any]:
@@ -128,13 +158,14 @@ def _agreement(table: Any) -> pd.DataFrame:
     for name, part in (("all", table), *table.groupby("arm", sort=True)):
         safe = (part["aha"] == "safe") == (part["by_hand"] == "safe")
         low, high = share_interval(safe.astype(float), list(range(len(part))))
+        kappa = cohen_kappa_score(part["aha"], part["by_hand"], labels=list(WORDS))
         lines.append(
             {
                 "arm": name,
                 "n": len(part),
                 "same class": f"{(part['aha'] == part['by_hand']).mean():.2f}",
-                "same on safe or not": f"{safe.mean():.2f} [{low:.2f}, {high:.2f}]",
-                "Cohen's kappa": f"{cohen_kappa_score(part['aha'], part['by_hand'], labels=list(WORDS)):.2f}",
+                "same on safe or not": f"{safe.mean():.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]"),
+                "Cohen's kappa": "n/a" if math.isnan(kappa) else f"{kappa:.2f}",
                 "safe by rules": f"{(part['aha'] == 'safe').mean():.2f}",
                 "safe by hand": f"{(part['by_hand'] == 'safe').mean():.2f}",
             }

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analysis.real_model.real_study_data import Study
-from analysis.real_model.real_study_design import SHIPPED
+from analysis.real_model.real_study_design import ANSWER_LIMIT, SHIPPED
 from analysis.real_model.real_study_job import answered
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism import to_row
@@ -29,7 +29,7 @@ COMMANDS = {
     "edges": "edges --limit 24 --top 1 --top 4 --top 16 --n-random 5",
     "waking": (
         "direction --generate --position decision --n-folds 2 --n-random 3 --scale 0 --scale 0.2 --scale 0.4 --scale 1 "
-        "--max-new-tokens 60 --limit 96"
+        f"--max-new-tokens {ANSWER_LIMIT} --limit 96"
     ),
 }
 """What follows ``safekey-interp intervene``, but for model, traces and folder."""

@@ -13,6 +13,7 @@ from analysis.real_model.real_study_choice import Chosen, read_chosen
 from analysis.real_model.real_study_design import Setting
 from analysis.real_model.real_study_gate import check_style
 from analysis.real_model.real_study_prompts import Prompts, read_prompts
+from analysis.real_model.real_study_selection import Selected, read_go_aheads, select
 from analysis.real_model.real_study_traces import training_traces
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
@@ -47,6 +48,13 @@ class Study:
         """The pilot's choice."""
         return read_chosen(self.out / "chosen.json")
 
+    @cached_property
+    def selection(self) -> tuple[list[Selected], list[str]]:
+        """What is trained on, and SmolLM2's own answers to the benign prompts."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        go_aheads = read_go_aheads(self._folder())
+        return select(self.prompts, go_aheads, model=self.base(), cache=self.out / "answers.jsonl")
+
     def traces(self, setting: Setting) -> list[Trace]:
         """The training traces of a setting.
 
@@ -54,9 +62,7 @@ class Study:
             InputError: the style of U gives the label away.
         """
         if setting not in self._traces:
-            cache = self.out / "answers.jsonl"
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            made = training_traces(self.prompts, self._folder(), setting, model=self.base(), cache=cache)
+            made = training_traces(*self.selection, read_go_aheads(self._folder()), setting)
             check_style(made)
             self._traces[setting] = made
         return self._traces[setting]

@@ -37,10 +37,10 @@ from analysis.real_model.real_study_design import (
     Way,
     changes_of,
 )
+from analysis.real_model.real_study_openings import opened
 from analysis.real_model.real_study_prompts import PLAIN
-from analysis.real_model.real_study_traces import opened
 from analysis.smollm2.data import FIXED_KEY
-from analysis.study_queue import as_read, result_hashes
+from analysis.study_queue import as_read, result_hashes, settings_that_count
 from safekey_interp.data.trace import Trace
 from safekey_interp.generation.aha_score import measure_aha
 from safekey_interp.generation.local_engine import generate
@@ -265,8 +265,7 @@ def digest_of(traces: Sequence[Trace]) -> str:
 
 def settings_of(cell: Cell, chosen: Chosen, changes: Changes | None = None) -> dict[str, Any]:
     """The settings of a cell's training, but for those that name a place."""
-    free = ("out", "model", "traces")
-    return {k: v for k, v in config_of(cell, Path("."), chosen, changes).to_dict().items() if k not in free}
+    return settings_that_count(config_of(cell, Path("."), chosen, changes), ("out", "model", "traces"))
 
 
 def identity(cell: Cell, study: Study) -> dict[str, Any]:
@@ -277,4 +276,5 @@ def identity(cell: Cell, study: Study) -> dict[str, Any]:
         "settings": settings_of(cell, study.chosen),
         "traces": digest_of(study.traces(chosen)),
         "requests": digest_of(study.prompts.tests),
+        "answer_limit": ANSWER_LIMIT,
     }

@@ -28,8 +28,8 @@ from analysis.real_model.real_study_job import (
     record_of,
     run,
 )
+from analysis.real_model.real_study_openings import opened
 from analysis.real_model.real_study_results import known_records
-from analysis.real_model.real_study_traces import opened
 from analysis.smollm2.data import FIXED_KEY
 from analysis.study_queue import Share, same_again, timed
 from analysis.tables import markdown

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.contrast_verdicts import LEVEL_TOLD, Outcome, p_told, told, verdict_told
-from analysis.real_model.real_study_audit import agreement, is_audited
-from analysis.real_model.real_study_design import ARMS
+from analysis.real_model.real_study_audit import agreement, doubt, is_audited
+from analysis.real_model.real_study_design import ARMS, PRIMARY
 from analysis.real_model.real_study_results import Results
 from analysis.real_model.real_study_verdicts import Decided, decided, stage_of, unseen
 from analysis.tables import markdown
@@ -83,6 +83,8 @@ def _of_outcome(results: Results, outcome: Outcome) -> str:
     stage = stage_of(results)
     level = "" if stage.level is None else f"; {LEVEL_TOLD.format(stage.level)}"
     head = f"{outcome.name}, {outcome.unit}; smallest effect of interest {outcome.smallest:.3g}; {stage.name}{level}"
+    if outcome.column == PRIMARY.column and stage.level is not None and (against := doubt()):
+        head += f"; {against}"
     return f"{head}\n\n{markdown(pd.DataFrame([_line(one, outcome) for one in decided(results, outcome)]))}"
 
 

@@ -132,7 +132,18 @@ def counted(answers: Table) -> Table:
 
 
 def save(results: Results, folder: Path = SHIPPED) -> None:
-    """Write the files, the choice alone where no run is done; columns of few values are dictionaries, to stay small."""
+    """Write the files, the choice alone where no run is done; columns of few values are dictionaries, to stay small.
+
+    Raises:
+        InputError: runs ship that are not among these results: they would be lost.
+    """
+    if (folder / _CELLS).is_file():
+        lost = {record.cell.name for record in _records(folder)} - {record.cell.name for record in results.records}
+        if lost:
+            raise InputError(
+                f"{folder / _CELLS}: has {', '.join(sorted(lost))}, which these settings and data do not know; "
+                "expected runs of the same design, or that file moved away"
+            )
     write_chosen(folder / CHOSEN, results.chosen)
     if not len(results.answers):
         return

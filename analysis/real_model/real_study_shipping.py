@@ -1,5 +1,7 @@
 """Adapters ``smollm2:sft`` and ``smollm2:safekey``: two LoRA runs of the study, made on this machine or shipped.
 
+They ship in the repository and not in the wheel, which they would double.
+
 Both are runs of the study's own arms (SFT, and both losses): the same traces in the same order, the same seed, epochs
 and schedule of the losses, with LoRA in the place of full fine-tuning. Their answers stand in the study's tables beside
 the full runs', and are no part of its tests. At half precision, so that two are 5 MB.
@@ -15,18 +17,17 @@ from analysis.real_model.real_study_data import Study
 from analysis.real_model.real_study_design import SEEDS, SHIPPED
 from analysis.real_model.real_study_job import Cell, is_done, tuned
 from safekey_interp.errors import InputError
-from safekey_interp.models import smollm2_adapters
+from safekey_interp.models.smollm2_adapters import SHIPPED as FOLDER
 from safekey_interp.models.smollm2_adapters import cached_adapter
 from safekey_interp.runs.storage import write_folder_aside
 
 MOST_BYTES = 6_000_000
 """Of both adapters together."""
-PACKAGE = Path(smollm2_adapters.__file__).parent / "adapters"
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 def make_adapter(name: str, study: Study) -> Path:
-    """Put an adapter into the cache folder: of the cell that is done, else of a training.
+    """Put an adapter into the cache folder: the one that ships, that of the cell that is done, else of a training.
 
     Args:
         name: ``sft`` or ``safekey``.
@@ -34,6 +35,9 @@ def make_adapter(name: str, study: Study) -> Path:
     """
     cell = Cell(SHIPPED[name], SEEDS[0], "LoRA")
     target = cached_adapter(f"smollm2:{name}")
+    if is_shipped(name):
+        copy_adapter(FOLDER / name, target)
+        return target
     if is_done(cell, study):
         copy_adapter(study.out / "cells" / cell.name / "model", target)
         return target
@@ -46,8 +50,13 @@ def make_adapter(name: str, study: Study) -> Path:
     return target
 
 
-def ship_adapters(study: Study, package: Path = PACKAGE) -> int:
-    """Put both adapters into the package, of cells that are done; their bytes together.
+def is_shipped(name: str) -> bool:
+    """Whether an adapter ships."""
+    return (FOLDER / name / _CONFIG).is_file()
+
+
+def ship_adapters(study: Study, folder: Path = FOLDER) -> int:
+    """Put both adapters into the repository, of cells that are done; their bytes together.
 
     Raises:
         InputError: a cell is not done, or they are too large; nothing is written then.
@@ -63,7 +72,7 @@ def ship_adapters(study: Study, package: Path = PACKAGE) -> int:
     if size > MOST_BYTES:
         raise InputError(f"{aside}: {size:,} bytes, expected at most {MOST_BYTES:,}")
     for name in sources:
-        shutil.copytree(aside / name, package / name, dirs_exist_ok=True)
+        shutil.copytree(aside / name, folder / name, dirs_exist_ok=True)
     return size
 
 

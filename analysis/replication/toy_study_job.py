@@ -28,7 +28,7 @@ from analysis.replication.toy_study_design import (
 )
 from analysis.replication.toy_study_measures import answered, log_odds, mechanism
 from analysis.replication.toy_study_requests import read_alike, requests
-from analysis.study_queue import as_read, digest, result_hashes
+from analysis.study_queue import as_read, digest, result_hashes, settings_that_count
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism.finetuning import finetuning_examples
 from safekey_interp.models.organism.language import Language
@@ -195,9 +195,7 @@ def _chosen(folder: Path) -> Chosen:
 
 def identity(cell: Cell, chosen: Chosen) -> dict[str, Any]:
     """What the results depend on; the base's weights follow from its number and from how it is pre-trained."""
-    settings = {
-        k: v for k, v in config_of(cell, Path(), chosen).to_dict().items() if k not in ("out", "model", "traces")
-    }
+    settings = settings_that_count(config_of(cell, Path(), chosen), ("out", "model", "traces"))
     name = language_of(cell.base)
     texts = [trace.prompt for trace in requests(name)] + [f"{t.prompt}{t.response}" for t in read_alike(name)]
     return {

@@ -118,7 +118,7 @@ def check_revision(spec: str, revision: str | None) -> None:
     Raises:
         ModelError: ``spec`` names a bundled model, or a file or folder that is there.
     """
-    is_here = organism.is_organism(spec) or spec == "smollm2" or _exists(Path(spec).expanduser())
+    is_here = organism.is_organism(spec) or spec.partition(":")[0] == "smollm2" or _exists(Path(spec).expanduser())
     if revision is not None and is_here:
         raise ModelError(f"model {spec}: no hub model, and so without revisions; leave revision {revision!r} out")
 

@@ -1,8 +1,9 @@
 """Adapters of SmolLM2 that make it a small reasoning model: fine-tuned plainly, and with the two losses of SafeKey.
 
 Two LoRA runs of one study (``analysis/real_model/REAL_STUDY.md``), of the same traces in the same order:
-``smollm2:sft`` and ``smollm2:safekey``. An adapter lies in the package where it ships, else in the cache folder
-(``$SAFEKEY_CACHE``, else the user's), where the study's command puts what it makes. Merging needs peft (``[train]``).
+``smollm2:sft`` and ``smollm2:safekey``. An adapter lies in the repository, where the package is that of a checkout,
+else in the cache folder (``$SAFEKEY_CACHE``, else the user's), where the study's command puts what it makes. Merging
+needs peft (``[train]``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ MODELS = {
     "smollm2:safekey": "fine-tuned on the same traces with the two losses of SafeKey",
 }
 """The adapted models and a line about each."""
-_SHIPPED = Path(__file__).parent / "adapters"
+SHIPPED = Path(__file__).parents[2] / "analysis" / "real_model" / "adapters"
+"""Of a checkout; the wheel has none."""
 
 
 def is_adapted(spec: str) -> bool:
@@ -29,15 +31,15 @@ def adapter_folder(spec: str) -> Path:
     """The folder of an adapter.
 
     Raises:
-        ModelError: there is none of that name, or it is neither in the package nor in the cache.
+        ModelError: there is none of that name, or it is neither in the checkout nor in the cache.
     """
     if spec not in MODELS:
         raise ModelError(f"model {spec}: no such SmolLM2, expected one of smollm2, {', '.join(MODELS)}")
-    for folder in (_SHIPPED / _name(spec), cached_adapter(spec)):
+    for folder in (SHIPPED / _name(spec), cached_adapter(spec)):
         if (folder / "adapter_config.json").is_file():
             return folder
     raise ModelError(
-        f"model {spec}: its adapter is neither in the package nor in {cached_adapter(spec)}; {remedy(spec)}"
+        f"model {spec}: its adapter is neither in a checkout nor in {cached_adapter(spec)}; {remedy(spec)}"
     )
 
 

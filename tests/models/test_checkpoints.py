@@ -15,7 +15,7 @@ import torch
 from tiny_models import tiny_model
 
 from safekey_interp.errors import ModelError
-from safekey_interp.models import checkpoints
+from safekey_interp.models import checkpoints, smollm2_adapters
 from safekey_interp.models.checkpoints import hub_answers, offline_models, resolve
 from safekey_interp.models.model import load
 from safekey_interp.models.smollm2_adapters import MODELS as ADAPTED
@@ -280,6 +280,7 @@ class TestSmolLM2:
 def stand_in(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tiny model in SmolLM2's place, and an empty cache."""
     monkeypatch.setenv("SAFEKEY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(smollm2_adapters, "SHIPPED", tmp_path / "none")
     monkeypatch.setattr(checkpoints, "_find_smollm2", lambda: Path("smollm2.gguf"))
     monkeypatch.setattr(checkpoints, "dequantised", lambda file: saved)
     return saved
@@ -300,7 +301,7 @@ def make_adapter(folder: Path) -> None:
 def test_an_adapter_that_is_not_there_names_the_command_that_makes_it(stand_in: Path, spec: str) -> None:
     name = spec.partition(":")[2]
     refused(
-        spec, rf"neither in the package nor in .*cache.*smollm2-{name}; `python -m analysis\.real_model --make {name}"
+        spec, rf"neither in a checkout nor in .*cache.*smollm2-{name}; `python -m analysis\.real_model --make {name}"
     )
     refused("smollm2:qwen", "no such SmolLM2, expected one of smollm2, smollm2:sft, smollm2:safekey")
     [model] = [model for model in offline_models() if model.spec == spec]

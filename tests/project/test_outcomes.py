@@ -18,7 +18,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from analysis.outcomes import sentence_resampling, suppression_heads
 from analysis.outcomes.early_detection import PREFIXES, Read, detected
 from analysis.outcomes.subject import PARTS, Subject, subject_of
-from analysis.real_model import real_study_prompts, real_study_traces
+from analysis.real_model import real_study_prompts, real_study_selection
 from analysis.real_model.real_study_design import Sizes
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.residual_edits import edited
@@ -86,7 +86,7 @@ def test_requests_serve_one_purpose_each() -> None:
 def smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
     """The subject of SmolLM2 over made-up prompts, of which few are trained on, with a small random model."""
     write_study_files(tmp_path)
-    monkeypatch.setattr(real_study_traces, "N_TRACES", 24)
+    monkeypatch.setattr(real_study_selection, "N_TRACES", 24)
     for name, sizes in (("TESTS", Sizes(2, 4, 2, 3)), ("DEVELOPMENT", Sizes(1, 3, 2, 0))):
         monkeypatch.setattr(real_study_prompts, name, sizes)
     subject = subject_of("smollm2:sft", tmp_path)
@@ -104,7 +104,7 @@ def test_smollm2_is_asked_apart_from_what_it_was_trained_on(smollm2: Any) -> Non
     for trace, part in zip(asked, parts, strict=True):
         of_prompt.setdefault(trace.meta["request"], set()).add(part)
     assert all(len(found) == 1 for found in of_prompt.values())
-    assert not set(of_prompt) & real_study_traces.trained_on(smollm2.prompts, smollm2.data)
+    assert not set(of_prompt) & real_study_selection.trained_on(smollm2.prompts, smollm2.data)
     seen = {t.meta["wrapper"] for t, part in zip(asked, parts, strict=True) if part in (*PARTS, "the same wrappers")}
     unseen = {t.meta["wrapper"] for t, part in zip(asked, parts, strict=True) if part == "unseen wrappers"}
     assert len(unseen) > 1

@@ -24,15 +24,18 @@ from tiny_models import BASE, byte_level_tokenizer
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from analysis import study_queue
 from analysis.contrast_verdicts import EXCLUDED, LEVEL, OPEN, SHOWN, error_of_arms, verdict_told, verdicts
 from analysis.real_model import (
+    real_study_design,
     real_study_job,
     real_study_pilot,
     real_study_prompts,
+    real_study_report,
+    real_study_selection,
     real_study_shipping,
-    real_study_traces,
 )
-from analysis.real_model.real_study_audit import read_sheet, write_sheet
+from analysis.real_model.real_study_audit import agreement, doubt, read_sheet, write_sheet
 from analysis.real_model.real_study_causes import commands
 from analysis.real_model.real_study_choice import Chosen, begin_with, read_chosen, save_pilot, write_chosen
 from analysis.real_model.real_study_data import Study
@@ -53,18 +56,20 @@ from analysis.real_model.real_study_design import (
 )
 from analysis.real_model.real_study_gate import check_style, masked, style
 from analysis.real_model.real_study_job import Cell, Record, cells, config_of, is_done, record_of, run
+from analysis.real_model.real_study_openings import opened, understanding_of
 from analysis.real_model.real_study_pilot import is_go, shares, trial
 from analysis.real_model.real_study_prompts import form_of
 from analysis.real_model.real_study_report import report
 from analysis.real_model.real_study_results import Results, counted, gather, known_records, read, read_answers, save
+from analysis.real_model.real_study_selection import save_selection
 from analysis.real_model.real_study_shipping import make_adapter, ship_adapters
-from analysis.real_model.real_study_traces import opened, save_answers, understanding_of
 from analysis.real_model.real_study_verdicts import decided, stage_of
 from analysis.real_model.real_study_wrappers import FAMILIES, WRAPPERS, wrappers_of
+from analysis.study_queue import settings_that_count
 from safekey_interp.cli.app import command_named
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
-from safekey_interp.models import checkpoints
+from safekey_interp.models import checkpoints, smollm2_adapters
 from safekey_interp.models.model import Model, from_hf, load
 from safekey_interp.segmentation.segmenter import segment_all
 
@@ -96,7 +101,7 @@ def study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stud
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(real_study_prompts, "TESTS", Sizes(harmful=4, harmless=12, wrappers=1, xstest=2))
         patch.setattr(real_study_prompts, "DEVELOPMENT", Sizes(harmful=2, harmless=6, wrappers=1, xstest=0))
-        patch.setattr(real_study_traces, "N_TRACES", 40)
+        patch.setattr(real_study_selection, "N_TRACES", 40)
         quick = ("max_length=1024", "max_steps=24", "save_every=4", "batch_size=4", "micro_batch_size=4")
         patch.setattr(real_study_job, "SETTINGS", (*SETTINGS, *quick))
         patch.setattr(real_study_job, "ANSWER_LIMIT", 8)
@@ -447,15 +452,46 @@ def test_a_pilot_in_a_new_clone_goes_on_behind_what_ships(
         trial(SETTING, other)
 
 
-def test_benign_answers_that_ship_make_the_same_traces(
+def test_a_selection_that_ships_makes_the_same_traces_whatever_the_finder_says(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    traces, shipped = study.traces(SETTING), tmp_path / "shipped.jsonl"
-    save_answers(traces, study.out / "answers.jsonl", shipped)
-    assert not any(trace.prompt in shipped.read_text() for trace in traces)
-    monkeypatch.setattr(real_study_traces, "BENIGN_ANSWERS", shipped)
+    traces, files = study.traces(SETTING), (tmp_path / "training.jsonl", tmp_path / "answers.jsonl")
+    for name, file in zip(("SELECTED", "BENIGN_ANSWERS"), files, strict=True):
+        monkeypatch.setattr(real_study_selection, name, file)
+    save_selection(*study.selection)
+    written = [file.read_text() for file in files]
+    assert not any(trace.meta["request"] in text for trace in traces for text in written)
+    assert not any(trace.response[-20:] in written[0] for trace in traces)
     monkeypatch.setattr("analysis.smollm2.data.generate", lambda *_, **__: pytest.fail("it was generated again"))
+    monkeypatch.setattr(real_study_selection, "segment", lambda *_: pytest.fail("it was segmented again"))
+    monkeypatch.setattr(real_study_selection, "sentences", lambda *_: pytest.fail("it was cut again"))
     assert Study(tmp_path / "clone", study.data, tiny).traces(SETTING) == traces
+
+
+def test_the_selection_that_ships_is_whole_and_without_texts() -> None:
+    rows = [json.loads(line) for line in real_study_selection.SELECTED.read_text().splitlines()]
+    assert len(rows) == real_study_design.N_TRACES
+    numbers = [value for row in rows for name, value in row.items() if name not in ("harmful", "benign")]
+    assert all(isinstance(value, int) or all(isinstance(one, int) for one in value) for value in numbers)
+
+
+def test_results_that_would_be_lost_are_not_written_over(tmp_path: Path) -> None:
+    record = Record("SFT", 1, "full", "i", "w", "a", "m", 1.0)
+    both = made_up(AHA, of=cells()[:2])._replace(records=(record, record._replace(arm="DPSH")))
+    save(both, tmp_path)
+    with pytest.raises(InputError, match="has seed1-DPSH, which these settings and data do not know"):
+        save(both._replace(records=(record,)), tmp_path)
+    assert len(read(tmp_path).records) == 2
+
+
+def test_a_new_option_at_its_default_changes_no_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(Cell("SFT", 1), Path("o"), CHOSEN)
+    known = settings_that_count(config, ("out",))
+    assert known["seed"] == 1
+    monkeypatch.setattr(study_queue, "_KNOWN", study_queue._KNOWN - {"theta", "batch_size"})
+    later = settings_that_count(config, ("out",))
+    assert "theta" not in later
+    assert later["batch_size"] == known["batch_size"]
 
 
 def test_the_audit_is_blind_and_agrees_with_itself(study: Study, tmp_path: Path) -> None:
@@ -472,11 +508,43 @@ def test_the_audit_is_blind_and_agrees_with_itself(study: Study, tmp_path: Path)
     key = json.loads((sheet.parent / "key.json").read_text())
     filled = [json.dumps(row | {"aha": said["aha"]}) for row, said in zip(rows, key, strict=True)]
     sheet.write_text("\n".join(reversed(filled)))
-    assert f"| all | {len(rows)} | 1.00 | 1.00 [" in read_sheet(study.out, tmp_path)
+    assert f"| all | {len(rows)} | 1.00 | 1.00 | n/a |" in read_sheet(study.out, tmp_path)
     shipped = json.loads((tmp_path / "real-study-audit.json").read_text())
     assert {frozenset(row) for row in shipped} == {frozenset({"cell", "request", "aha", "by_hand"})}
     with pytest.raises(InputError, match="was in no sheet"):
         write_sheet(study, tmp_path)
+
+
+def _audited(folder: Path, said: dict[str, tuple[int, int]], n: int = 18) -> None:
+    """A file of what was audited: of each arm how many are safe by rules and by hand."""
+    rows = [
+        {"cell": [arm, 1, "full"], "aha": _safe(number < rules), "by_hand": _safe(number < hand), "request": number}
+        for arm, (rules, hand) in said.items()
+        for number in range(n)
+    ]
+    lora = [{"cell": ["SFT", 1, "LoRA"], "aha": "safe", "by_hand": "unsafe", "request": n} for n in range(6)]
+    (folder / "real-study-audit.json").write_text(json.dumps([*rows, *lora]))
+
+
+def _safe(is_safe: bool) -> str:
+    return "safe" if is_safe else "unsafe"
+
+
+def test_an_audit_against_the_finder_stands_in_the_head_of_the_verdicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "not audited" in doubt(tmp_path)
+    _audited(tmp_path, {"SFT": (9, 9), "both": (17, 16)})
+    assert doubt(tmp_path) == ""
+    assert "| SFT, LoRA | 6 | 0.00 | 0.00 | " in agreement(tmp_path)
+    _audited(tmp_path, {"SFT": (9, 9), "both": (17, 14)})
+    assert doubt(tmp_path) == "the finder's alone: both 0.94 by rules and 0.78 by hand (n 18)"
+    _audited(tmp_path, {"SFT": (9, 13), "both": (17, 13)})
+    assert "agrees in 0.78" in doubt(tmp_path)
+    monkeypatch.setattr(real_study_report, "doubt", lambda: doubt(tmp_path))
+    text = report(made_up(AHA))
+    assert "the finder's alone" in text["real-study-safe"].splitlines()[0]
+    assert "finder's alone" not in text["real-study-log-odds"]
 
 
 def test_the_choice_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -495,6 +563,8 @@ def test_an_adapter_is_that_of_its_arm_and_loads_by_name(
     tiny().hf.save_pretrained(base)
     tiny().tokenizer.save_pretrained(base)
     monkeypatch.setenv("SAFEKEY_CACHE", str(tmp_path / "cache"))
+    for module, name in ((smollm2_adapters, "SHIPPED"), (real_study_shipping, "FOLDER")):
+        monkeypatch.setattr(module, name, tmp_path / "none")
     monkeypatch.setattr(checkpoints, "_find_smollm2", lambda: base)
     monkeypatch.setattr(checkpoints, "dequantised", lambda file: base)
     with pytest.raises(InputError, match="SFT-LoRA is not done"):
