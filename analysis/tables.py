@@ -6,12 +6,14 @@ Each has a name and is between ``<!-- name -->`` and ``<!-- end -->``.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from safekey_interp.errors import InputError
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -28,6 +30,18 @@ def interval(row: Any, name: str = "value", form: str = ".2f") -> str:
     if not np.isfinite([row[low], row[high]]).all():
         return f"{row[name]:{form}}"
     return f"{row[name]:{form}} [{row[low]:{form}}, {row[high]:{form}}]"
+
+
+def check_places(names: Iterable[str]) -> None:
+    """Say before long work that its tables have a place.
+
+    Raises:
+        InputError: RESULTS.md has no such marks, so that the table would be lost.
+    """
+    text = RESULTS.read_text(encoding="utf-8")
+    for name in names:
+        if len(re.findall(rf"<!-- {name} -->\n.*?<!-- end -->", text, re.DOTALL)) != 1:
+            raise InputError(f"{RESULTS}: no place for {name}, expected <!-- {name} --> … <!-- end --> once")
 
 
 def publish(tables: Mapping[str, str], *, write: bool, is_part: bool = False) -> None:

@@ -1,7 +1,7 @@
 """Early detection of compliance with harmful requests: a probe on the states against readers of the words so far.
 
-    python -m analysis.outcomes.early_detection [--models organism:sft organism:safekey] [--n 84] [--rate 0.01]
-                                                [--data DIR] [--write]
+    python -m analysis.outcomes.early_detection [--models organism:sft organism:safekey] [--n N] [--rate 0.01]
+                                                [--data DIR] [--out DIR] [--write]
 
 The model answers requests greedily; its answers are cut at :data:`PREFIXES`, and detectors read the same prefixes:
 
@@ -30,8 +30,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.outcomes.subject import PARTS, Subject, arguments, is_jailbreak, subject_of
-from analysis.tables import interval, markdown, publish
+from analysis.outcomes.subject import PARTS, Subject, arguments, is_jailbreak, or_one_line, subject_of
+from analysis.tables import check_places, interval, markdown, publish
 from safekey_interp.capture.component_states import states
 from safekey_interp.data.trace import Trace
 from safekey_interp.measures.auroc import auroc_columns
@@ -89,8 +89,10 @@ def read(subject: Subject, answers: Sequence[Trace]) -> Read:
     """Answers whose every prefix is there, with what the detectors are given."""
     named = [trace.with_(trace_id=str(number)) for number, trace in enumerate(answers)]
     readers = {"states": subject.model, "states of the untrained model": subject.reader}
+    every = subject.settings.every_layer
+    layers = None if every == 1 else sorted(range(subject.model.n_layers - 1, -1, -every))
     found = {
-        name: states(model, named, positions=tuple(PREFIXES.values()), finder="given")
+        name: states(model, named, positions=tuple(PREFIXES.values()), layers=layers, finder="given")
         for name, model in readers.items()
     }
     whole = _whole(found.values())
@@ -200,17 +202,20 @@ def shown(table: Any) -> pd.DataFrame:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--n", type=int, default=84, help="requests of each wrapper and label")
+    parser.add_argument("--n", type=int, help="requests of each wrapper and label; the subject's own by default")
     parser.add_argument("--rate", type=float, default=0.01, help="false alarms of benign requests, over all prefixes")
     options = parser.parse_args()
+    subjects = [subject_of(name, options.data, options.out) for name in options.models]
+    if options.write:
+        check_places(f"early-detection-{subject.key}" for subject in subjects)
     tables = {}
-    for name in options.models:
-        subject = subject_of(name, options.data)
-        found = read(subject, subject.answered(subject.detection_requests(options.n, REQUEST_SEED)))
+    for subject in subjects:
+        n = options.n or subject.settings.n_detection
+        found = read(subject, subject.answered(subject.detection_requests(n, REQUEST_SEED)))
         table = detected(found, subject.settings.detection_tests, options.rate)
         tables[f"early-detection-{subject.key}"] = markdown(shown(table))
     publish(tables, write=options.write)
 
 
 if __name__ == "__main__":
-    main()
+    or_one_line(main)

@@ -24,11 +24,19 @@ class OrganismSubject(Subject):
     # model gives the first word of its refusal a probability of .63 there; DeepSeek-R1 is sampled at .6, too.
     settings = Settings(
         max_new_tokens=MAX_NEW_TOKENS,
+        key_tokens=24,
         batch_size=128,
         temperature=0.6,
         detection_tests=_TESTS,
+        n_detection=84,
+        every_layer=1,
         head_sets=(1, 2, 4),
+        rankings=("direct effect", "ablation"),
+        n_ablated=18,
+        n_random=19,
         ranked_on=1000,
+        n_resampled=72,
+        draws=32,
     )
     untrained = "organism:base"
 

@@ -1,7 +1,7 @@
 """Sentences of the reasoning drawn anew: what each changes in the outcome, and K by what the model itself writes.
 
-    python -m analysis.outcomes.sentence_resampling [--models organism:sft organism:safekey] [--n 72] [--draws 32]
-                                                    [--data DIR] [--write]
+    python -m analysis.outcomes.sentence_resampling [--models organism:sft organism:safekey] [--n N] [--draws N]
+                                                    [--data DIR] [--out DIR] [--write]
 
 The model answers harmful requests in test wrappers greedily. Of as many answers that comply as answers
 that refuse, each sentence is resampled
@@ -22,8 +22,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.outcomes.subject import Subject, arguments, subject_of
-from analysis.tables import interval, markdown, publish
+from analysis.outcomes.subject import Subject, arguments, or_one_line, subject_of
+from analysis.tables import check_places, interval, markdown, publish
 from safekey_interp.data.trace import Trace
 from safekey_interp.generation.key_sentence_resampling import resample_key_sentences, summarise_rates
 from safekey_interp.generation.local_engine import LocalEngine
@@ -59,13 +59,21 @@ def complies(subject: Subject, traces: Sequence[Trace]) -> Callable[[str | None,
     return lambda prompt, text: subject.continued(of_prompt[str(prompt)], text) == "complied"
 
 
-def importance(subject: Subject, traces: Sequence[Trace], n: int) -> pd.DataFrame:
-    """A row for each part of the reasoning, as :func:`summarise_importance`; outcome: the answer complies."""
+def importance(subject: Subject, traces: Sequence[Trace], n: int, name: str = "") -> pd.DataFrame:
+    """A row for each part of the reasoning, as :func:`summarise_importance`; outcome: the answer complies.
+
+    Args:
+        subject: the model.
+        traces: its answers.
+        n: draws.
+        name: of the traces, where the subject keeps what takes long.
+    """
     settings = subject.settings
     asked = sentence_requests(subject.model.tokenizer, traces, finder="given").requests
     sampling = Sampling(temperature=settings.temperature, n=n, max_new_tokens=settings.max_new_tokens)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "responses.jsonl"
+        file = (subject.out or Path(folder)) / f"{subject.key}-{name}-{n}-draws.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_responses(LocalEngine(subject.model, batch_size=settings.batch_size), asked, out=file, sampling=sampling)
         table = sentence_importance(file, complies(subject, traces))
     return summarise_importance(table)
@@ -75,8 +83,16 @@ def key_sentences(subject: Subject, traces: Sequence[Trace], n: int) -> pd.DataF
     """A row for each kind of K: how often the model draws it, and how often it complies behind its own and behind one
     that is put in by hand."""
     swap = swap_sentences_for(subject.model.tokenizer)
-    drawing = Sampling(temperature=subject.settings.temperature)
-    table = resample_key_sentences(subject.model, traces, n_tries=n, key_tokens=24, sampling=drawing, sentences=swap)
+    settings = subject.settings
+    table = resample_key_sentences(
+        subject.model,
+        traces,
+        n_tries=n,
+        key_tokens=settings.key_tokens,
+        sampling=Sampling(temperature=settings.temperature),
+        answering=Sampling(max_new_tokens=settings.max_new_tokens),
+        sentences=swap,
+    )
     of, outcome = {trace.trace_id: trace for trace in traces}, complies(subject, traces)
     behind: Any = table.dropna(subset=["continuation"])
     behind = behind.assign(
@@ -125,20 +141,23 @@ def shown_key_sentences(name: str, outcome: str, table: Any) -> list[dict[str, s
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--n", type=int, default=72, help="requests of each wrapper and label")
+    parser.add_argument("--n", type=int, help="requests of each wrapper and label; the subject's own by default")
     parser.add_argument(
-        "--draws", type=int, default=32, help="responses before and behind each sentence, and draws of K"
+        "--draws", type=int, help="responses before and behind each sentence, and draws of K; the subject's own"
     )
     options = parser.parse_args()
+    subjects = [subject_of(name, options.data, options.out) for name in options.models]
+    if options.write:
+        check_places(["sentence-importance", "key-sentence-draws"])
     sentences, keys = [], []
-    for name in options.models:
-        subject = subject_of(name, options.data)
-        for outcome, traces in resampled(subject, options.n).items():
-            sentences += shown_importance(name, outcome, importance(subject, traces, options.draws))
-            keys += shown_key_sentences(name, outcome, key_sentences(subject, traces, options.draws))
+    for subject in subjects:
+        draws = options.draws or subject.settings.draws
+        for outcome, traces in resampled(subject, options.n or subject.settings.n_resampled).items():
+            sentences += shown_importance(subject.name, outcome, importance(subject, traces, draws, outcome))
+            keys += shown_key_sentences(subject.name, outcome, key_sentences(subject, traces, draws))
     tables = {"sentence-importance": sentences, "key-sentence-draws": keys}
     publish({what: markdown(pd.DataFrame(rows)) for what, rows in tables.items()}, write=options.write, is_part=True)
 
 
 if __name__ == "__main__":
-    main()
+    or_one_line(main)

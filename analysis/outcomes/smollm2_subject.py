@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from analysis.outcomes.subject import PARTS, Settings, Split, Subject
+from analysis.real_model.real_study_design import ANSWER_LIMIT
 from analysis.real_model.real_study_prompts import PLAIN, Prompts, read_prompts
 from analysis.real_model.real_study_selection import trained_on
 from analysis.real_model.real_study_wrappers import wrappers_of
@@ -34,8 +35,6 @@ from safekey_interp.segmentation.segmenter import segment
 _TESTS = ("the same wrappers", "unseen wrappers", "XSTest")
 _EVERY_PLAIN = 3
 """Every third prompt that detectors are made with is plain."""
-_ANSWER_LIMIT = 160
-"""Tokens of an answer: those of the study, 60, end before the reasoning where U restates a wrapped request."""
 _AT_ONCE = 32
 _QUESTION = (
     'A user asked an AI assistant:\n"""\n{prompt}\n"""\nThe assistant thinks:\n"""\n{text}\n"""\n'
@@ -45,22 +44,34 @@ _QUESTION = (
 
 
 class SmolLM2Subject(Subject):
-    """``smollm2:sft`` or ``smollm2:safekey``, or another SmolLM2 that was trained by the study."""
+    """``smollm2:sft`` or ``smollm2:safekey``, or another SmolLM2 that was trained by the study.
+
+    Its settings are what a core does in about an hour and a half a model: 8 of 270 heads are the 3 % of arXiv
+    2510.06036.
+    """
 
     settings = Settings(
-        max_new_tokens=_ANSWER_LIMIT,
+        max_new_tokens=ANSWER_LIMIT,
+        key_tokens=48,
         batch_size=48,
         temperature=0.6,
         detection_tests=_TESTS,
-        head_sets=(4, 8, 16),
+        n_detection=40,
+        every_layer=3,
+        head_sets=(8,),
+        rankings=("direct effect",),
+        n_ablated=4,
+        n_random=9,
         ranked_on=8,
+        n_resampled=4,
+        draws=8,
     )
     untrained = "smollm2"
 
-    def __init__(self, name: str, data: Path | None = None) -> None:
+    def __init__(self, name: str, data: Path | None = None, out: Path | None = None) -> None:
         if data is None:
             raise InputError(f"--data: expected the folder of public prompts for {name}, such as ../shared/data")
-        super().__init__(name, data)
+        super().__init__(name, data, out)
         self._data = data
 
     @cached_property
@@ -121,18 +132,15 @@ class SmolLM2Subject(Subject):
 
     def opinions(self, traces: Sequence[Trace], texts: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
         """The untrained model is asked whether the assistant will comply."""
-        columns = [
-            list(
-                _log_odds(
-                    self.reader,
-                    [
-                        _QUESTION.format(prompt=trace.prompt, text=text.removeprefix("<think>").strip())
-                        for trace, text in zip(traces, some, strict=True)
-                    ],
-                )
+        columns = []
+        for some in texts:
+            questions = [
+                _QUESTION.format(prompt=trace.prompt, text=text.removeprefix("<think>").strip())
+                for trace, text in zip(traces, some, strict=True)
+            ]
+            columns.append(
+                self.kept("opinions", questions, lambda questions=questions: list(_log_odds(self.reader, questions)))
             )
-            for some in texts
-        ]
         return {"an untrained language model, asked": np.array(columns).T}
 
 

@@ -8,20 +8,23 @@ construction (:mod:`analysis.outcomes.organism_subject`), of the trained SmolLM2
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
-from safekey_interp.errors import InputError
+from safekey_interp.errors import InputError, SafekeyError
 from safekey_interp.generation.local_engine import generate
 from safekey_interp.models.model import Model, load
+from safekey_interp.runs.storage import read_json, write_json
 
 Split = Literal["development", "test"]
 PARTS = ("fit", "scale", "threshold")
@@ -32,16 +35,32 @@ class Settings(NamedTuple):
     """What an experiment does on a subject."""
 
     max_new_tokens: int
+    key_tokens: int
+    """Of a draw of K, at most."""
     batch_size: int
     """Answers that are decoded together."""
     temperature: float
     """Of draws."""
     detection_tests: tuple[str, ...]
     """Sets of requests that detectors are tested on."""
+    n_detection: int
+    """Requests of each wrapper and label that detectors are made with and tested on."""
+    every_layer: int
+    """Probes read one of so many layers."""
     head_sets: tuple[int, ...]
     """Numbers of heads that are ablated together."""
+    rankings: tuple[str, ...]
+    """Of heads."""
+    n_ablated: int
+    """Requests of each wrapper and label that are answered with ablated heads."""
+    n_random: int
+    """Sets of heads of each kind beside them."""
     ranked_on: int
     """Successful jailbreaks that heads are ranked on, at most."""
+    n_resampled: int
+    """Requests of each wrapper and label whose sentences are drawn anew."""
+    draws: int
+    """Responses before and behind each sentence, and draws of K."""
 
 
 class Subject(ABC):
@@ -50,14 +69,15 @@ class Subject(ABC):
     Args:
         name: of the model, as ``load`` takes it.
         data: folder of public prompts; None where none are read.
+        out: folder in which what took long is kept, so that a killed run goes on behind it; None to keep nothing.
     """
 
     settings: Settings
     untrained: str
     """A model with the same tokens that was not trained to reason about safety."""
 
-    def __init__(self, name: str, data: Path | None = None) -> None:
-        self.name, self.data = name, data
+    def __init__(self, name: str, data: Path | None = None, out: Path | None = None) -> None:
+        self.name, self.data, self.out = name, data, out
 
     @cached_property
     def model(self) -> Model:
@@ -68,6 +88,28 @@ class Subject(ABC):
     def reader(self) -> Model:
         """The untrained model, which reads the answers of the other."""
         return load(self.untrained)
+
+    @cached_property
+    def _weights(self) -> str:
+        return self.model.fingerprint()
+
+    def kept(self, what: str, texts: Sequence[str], make: Callable[[], Any]) -> Any:
+        """What was made of these texts before with this model, else what is made now; of JSON's kinds.
+
+        Args:
+            what: names it, and what edits the model.
+            texts: on which it depends.
+            make: makes it.
+        """
+        if self.out is None:
+            return make()
+        depends = "\0".join([self._weights, what, str(self.settings.max_new_tokens), *texts])
+        file = self.out / f"{self.key}-{hashlib.sha256(depends.encode()).hexdigest()[:20]}.json"
+        if (found := read_json(file)) is None:
+            found = {"what": what, "made": make()}
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, found)
+        return found["made"]
 
     @property
     def key(self) -> str:
@@ -105,10 +147,18 @@ class Subject(ABC):
         # The mark stands before text that begins in the middle of the reasoning, so that a cut one has no answer.
         return self.judged(trace, f"<think>\n{text}").meta["outcome"]
 
-    def answered(self, asked: Sequence[Trace]) -> list[Trace]:
-        """What the model answers, greedily; within a block that edits it, what it answers then."""
-        responses = generate(
-            self.model, asked, max_new_tokens=self.settings.max_new_tokens, batch_size=self.settings.batch_size
+    def answered(self, asked: Sequence[Trace], edit: str = "") -> list[Trace]:
+        """What the model answers, greedily; within a block that edits it, what it answers then.
+
+        Args:
+            asked: requests.
+            edit: names what edits the model.
+        """
+        settings = self.settings
+        responses = self.kept(
+            f"answers {edit}",
+            [trace.prompt for trace in asked],
+            lambda: generate(self.model, asked, max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size),
         )
         return [self.judged(trace, response) for trace, response in zip(asked, responses, strict=True)]
 
@@ -121,7 +171,7 @@ def is_jailbreak(trace: Trace) -> bool:
 _FAMILIES = {"organism": "OrganismSubject", "smollm2": "SmolLM2Subject"}
 
 
-def subject_of(name: str, data: Path | None = None) -> Subject:
+def subject_of(name: str, data: Path | None = None, out: Path | None = None) -> Subject:
     """The subject of a model.
 
     Raises:
@@ -131,7 +181,7 @@ def subject_of(name: str, data: Path | None = None) -> Subject:
     if family not in _FAMILIES:
         raise InputError(f"--models: got {name!r}, expected a model of {', '.join(_FAMILIES)}")
     module = importlib.import_module(f"analysis.outcomes.{family}_subject")
-    return getattr(module, _FAMILIES[family])(name, data)
+    return getattr(module, _FAMILIES[family])(name, data, out)
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:
@@ -139,6 +189,16 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(doc or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--models", nargs="+", default=["organism:sft", "organism:safekey"])
     parser.add_argument("--data", type=Path, help="folder of public prompts, for smollm2:sft and smollm2:safekey")
+    parser.add_argument("--out", type=Path, help="folder of what took long; a killed command goes on behind it")
     parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md")
     quiet_libraries()
     return parser
+
+
+def or_one_line(main: Callable[[], None]) -> None:
+    """Run a script; a mistake that the user can mend is one line, and exit status 2."""
+    try:
+        main()
+    except SafekeyError as error:
+        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,7 +1,8 @@
 """Heads that suppress refusal in successful jailbreaks: what ablating them restores, beside random sets of heads.
 
-    python -m analysis.outcomes.suppression_heads [--models organism:sft organism:safekey] [--n 18] [--random 19]
-                                                  [--ranked-by "direct effect" ablation] [--data DIR] [--write]
+    python -m analysis.outcomes.suppression_heads [--models organism:sft organism:safekey] [--n N] [--random N]
+                                                  [--ranked-by "direct effect" ablation] [--data DIR] [--out DIR]
+                                                  [--write]
 
 In reasoning models a few heads have been seen to write against refusal where the reasoning ends, and ablating them to
 restore it ("refusal cliff", arXiv 2510.06036: 3 % of the heads). Here heads are ranked in two ways, on jailbreaks of
@@ -27,8 +28,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.outcomes.subject import Subject, arguments, is_jailbreak, subject_of
-from analysis.tables import markdown, publish
+from analysis.outcomes.subject import Subject, arguments, is_jailbreak, or_one_line, subject_of
+from analysis.tables import check_places, markdown, publish
 from safekey_interp.capture.component_states import states
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.residual_edits import Edit, edited
@@ -140,7 +141,7 @@ def measured(
 
     def after(heads: Sequence[Head]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with ablated(subject.model, heads, means):
-            answers = subject.answered(asked)
+            answers = subject.answered(asked, f"heads {sorted(heads)}")
         refused = np.array([trace.meta["outcome"] == "refused" for trace in answers], float)
         malformed = np.array([not trace.meta["well_formed"] for trace in answers[: len(broken)]], float)
         return refused[: len(broken)], refused[len(broken) :], malformed
@@ -169,14 +170,20 @@ def measured(
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--n", type=int, default=18, help="requests of each wrapper and label")
-    parser.add_argument("--random", type=int, default=19, help="sets of heads of each kind")
-    parser.add_argument("--ranked-by", nargs="+", choices=list(RANKINGS), default=list(RANKINGS))
+    parser.add_argument("--n", type=int, help="requests of each wrapper and label; the subject's own by default")
+    parser.add_argument("--random", type=int, help="sets of heads of each kind; the subject's own by default")
+    parser.add_argument("--ranked-by", nargs="+", choices=list(RANKINGS), help="the subject's own by default")
     options = parser.parse_args()
-    subjects = [subject_of(name, options.data) for name in options.models]
-    rows = [row for subject in subjects for row in measured(subject, options.n, options.random, options.ranked_by)]
+    subjects = [subject_of(name, options.data, options.out) for name in options.models]
+    if options.write:
+        check_places(["suppression-heads"])
+    rows = []
+    for subject in subjects:
+        settings = subject.settings
+        n, n_random = options.n or settings.n_ablated, options.random or settings.n_random
+        rows += measured(subject, n, n_random, options.ranked_by or settings.rankings)
     publish({"suppression-heads": markdown(pd.DataFrame(rows))}, write=options.write, is_part=True)
 
 
 if __name__ == "__main__":
-    main()
+    or_one_line(main)

@@ -15,9 +15,9 @@ from tiny_models import BASE, byte_level_tokenizer
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from analysis.outcomes import sentence_resampling, suppression_heads
+from analysis.outcomes import early_detection, sentence_resampling, suppression_heads
 from analysis.outcomes.early_detection import PREFIXES, Read, detected
-from analysis.outcomes.subject import PARTS, Subject, subject_of
+from analysis.outcomes.subject import PARTS, Subject, or_one_line, subject_of
 from analysis.real_model import real_study_prompts, real_study_selection
 from analysis.real_model.real_study_design import Sizes
 from safekey_interp.capture.places import Place
@@ -150,6 +150,32 @@ def test_a_subject_without_its_data_or_of_another_model_is_refused() -> None:
         subject_of("smollm2:sft")
     with pytest.raises(InputError, match="gpt2"):
         subject_of("gpt2")
+
+
+def test_what_was_answered_is_kept_for_a_killed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = subject_of("organism:sft", out=tmp_path)
+    asked = made.attacks("development", 1, 0)[:3]
+    first, edited_ = made.answered(asked), made.answered(asked[:2], "heads [(0, 0)]")
+    again = subject_of("organism:sft", out=tmp_path)
+    monkeypatch.setattr("analysis.outcomes.subject.generate", lambda *_, **__: pytest.fail("answered again"))
+    assert again.answered(asked) == first
+    assert again.answered(asked[:2], "heads [(0, 0)]") == edited_
+    for other, edit in ((asked[:1], ""), (asked, "heads [(0, 1)]")):
+        with pytest.raises(pytest.fail.Exception, match="answered again"):
+            again.answered(other, edit)
+    with pytest.raises(pytest.fail.Exception, match="answered again"):
+        subject_of("organism:safekey", out=tmp_path).answered(asked)
+
+
+def test_a_table_without_a_place_is_said_before_anything_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["early_detection", "--models", "organism:base", "--write"])
+    monkeypatch.setattr(early_detection, "read", lambda *_: pytest.fail("it was asked"))
+    with pytest.raises(SystemExit) as ended:
+        or_one_line(early_detection.main)
+    assert ended.value.code == 2
+    assert "no place for early-detection-organism-base" in capsys.readouterr().err
 
 
 def test_an_ablated_head_gives_its_mean_and_the_others_their_own() -> None:
