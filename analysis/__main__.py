@@ -1,6 +1,6 @@
 """Figures, data and claims of the paper's analysis.
 
-    python -m analysis --out D [--models A B …] [--traces FILE] [--only 3 attention …] [--jobs N] [--write]
+    python -m analysis [--out D] [--models A B …] [--traces FILE] [--only 3 attention …] [--jobs N] [--write]
 
 Gives each model the same prompts and answers seven questions (:mod:`analysis.paper.questions`). Writes for each figure
 a page without network access, its data as CSV, and PNG, SVG and PDF where a browser is installed; ``claims.csv`` and
@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 from safekey_interp.cli.shared import progress_bar, quiet_libraries
 from safekey_interp.display import one_line
 from safekey_interp.errors import InputError, RunError, SafekeyError
-from safekey_interp.models.organism import TRACES
+from safekey_interp.models.organism import TRACES, is_organism
 from safekey_interp.runs.run_folder import Run, open_run
 from safekey_interp.runs.storage import remove_leftovers, sha256_of, try_writing
 from safekey_interp.version import __version__
@@ -60,10 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m analysis", description="Draw the figures of the paper's analysis.")
-    parser.add_argument("--out", type=Path, help="folder of the figures; made when absent")
+    parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the figures; made when absent. "
+        "Default: figures")  # fmt: skip
     parser.add_argument("--models", nargs="+", help="hub ids, folders, .gguf files or built-in names: what the others "
         "came from first, then SFT, then SafeKey. Default: the three organisms")  # fmt: skip
-    parser.add_argument("--traces", nargs="+", help="files of prompts. Default: those that come with the organism")
+    parser.add_argument("--traces", nargs="+", help="files of prompts. Default: those that come with the organism; "
+        "where no model is one, those of examples/traces.jsonl, plain and in wrappers")  # fmt: skip
+    parser.add_argument("--max-new-tokens", type=int, help="most tokens of an answer. Default: 512; 160 where all "
+        "models are SmolLM2, whose training has short answers")  # fmt: skip
     parser.add_argument("--run", type=Path, help="draw what a finished run of probe has, instead of asking models")
     parser.add_argument("--only", nargs="+", help="questions, by number (1 to 7) or name; all by default")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="questions at once. Default: 2")
@@ -73,8 +77,8 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="check paper.yaml and say what it would take")
     parser.add_argument(_PART, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(words)
-    if not options.dry_run and options.out is None:
-        raise InputError(f"--out: missing, expected the folder of the figures; see `{parser.prog} --help`")
+    if options.write and options.models and not any(map(is_organism, options.models)):
+        raise InputError("--write: CLAIMS.md has the organisms' claims, too; expected one of them among --models")
     if options.run and (options.models or options.traces or options.seed is not None):
         raise InputError("--run: got --models, --traces or --seed, too; expected either a run or what to ask")
     if options.jobs < 1:
@@ -122,17 +126,30 @@ def _draw(options: argparse.Namespace, words: list[str]) -> None:
 
 
 def _bench(options: argparse.Namespace, bar: Any) -> Any:
+    from analysis.paper.default_prompts import default_prompts
     from analysis.paper.models import Bench
+    from analysis.real_model.real_study_design import ANSWER_LIMIT
 
     if options.run:
         return Bench.of_run(options.out, _known(options.run))
     from safekey_interp.data.trace_reader import read_traces
 
-    source = read_traces(options.traces or str(TRACES)).check()
     models = options.models or list(MODELS)
+    usual = str(TRACES) if any(map(is_organism, models)) else default_prompts()
+    source = read_traces(options.traces or usual).check()
+    limit = options.max_new_tokens
+    if limit is None and all(model.partition(":")[0] == "smollm2" for model in models):
+        limit = ANSWER_LIMIT
     seed = options.seed or 0
     return Bench(
-        options.out, models, source, seed=seed, overwrite=options.overwrite, progress=bar, is_made=options.part
+        options.out,
+        models,
+        source,
+        seed=seed,
+        overwrite=options.overwrite,
+        progress=bar,
+        is_made=options.part,
+        max_new_tokens=limit,
     )
 
 

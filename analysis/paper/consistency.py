@@ -27,7 +27,11 @@ from analysis.tables import RESULTS
 
 CLAIMS = Path(__file__).parents[1] / "CLAIMS.md"
 CONTRASTS = {"6a": ("DPSH", "SFT"), "6b": ("QMM", "SFT"), "6c": ("both", "DPSH")}
-STUDIES = {"replication": "replication-contrasts", "many toys": "toy-study-complied"}
+STUDIES = {
+    "replication": "replication-contrasts",
+    "many toys": "toy-study-complied",
+    "trained SmolLM2": "real-study-safe",
+}
 """Table of RESULTS.md that has the contrasts, by the name of the evidence."""
 _NUMBER = r"[-−+]?\d*\.?\d+"
 

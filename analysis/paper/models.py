@@ -8,22 +8,29 @@ The models are in the given order: the first is the base model; the last two are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.errors import RunError
 from safekey_interp.evaluation.judge_metrics import COMPLYING, REFUSING
 from safekey_interp.experiments.compare_run import run_comparison
+from safekey_interp.generation.sampling_settings import Sampling
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism import is_organism
 from safekey_interp.models.organism.outcome import with_outcome
 from safekey_interp.progress import Progress
 from safekey_interp.runs.run_folder import Run, open_run
 from safekey_interp.runs.run_writer import GENERATED
+from safekey_interp.runs.storage import write_table
+from safekey_interp.version import __version__
 
 ACTS = {"complied": COMPLYING[0], "refused": REFUSING[0]}
 """Labels of the organism's acts; any other act neither complies nor refuses."""
@@ -44,10 +51,11 @@ class Bench:
         overwrite: bool = False,
         progress: Progress | None = None,
         is_made: bool = False,
+        max_new_tokens: int | None = None,
     ) -> None:
         self.out, self.specs, self.traces, self.seed = out, tuple(models), traces, seed
         self.progress = progress
-        self._overwrite, self._is_made = overwrite, is_made
+        self._overwrite, self._is_made, self._max_new_tokens = overwrite, is_made, max_new_tokens
 
     @classmethod
     def of_run(cls, out: Path, run: Run) -> Bench:
@@ -72,6 +80,7 @@ class Bench:
             self.specs,
             self.traces,
             out=folder,
+            sampling=Sampling(max_new_tokens=self._max_new_tokens) if self._max_new_tokens else None,
             seed=self.seed,
             n_examples=0,
             overwrite=self._overwrite,
@@ -114,6 +123,24 @@ class Bench:
     def is_toy(self, name: str) -> bool:
         """Whether a model is an organism."""
         return is_organism(self.specs[self.names.index(name)]) if self.specs else "organism" in name
+
+    def kept(self, name: str, what: Sequence[Any], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """A table that takes long, from its file where it was made before, so that a killed command goes on behind it.
+
+        Args:
+            name: of the model.
+            what: on which it depends, beside the model's answers.
+            make: makes it.
+        """
+        run = self.probes[name].manifest
+        depends = [run["model"]["weights_sha256"], run["data"]["traces_sha256"], __version__, *map(str, what)]
+        file = self.out / "runs" / "causes" / f"{hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:20]}.parquet"
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            table = make()
+            table.attrs = {}
+            write_table(file, table)
+        return pd.read_parquet(file)
 
     def outcomes(self, name: str) -> Any:
         """A model's rows of ``outcomes``, by trace id; ``judged`` of the organism's requests is by the act."""

@@ -9,7 +9,8 @@ direction, hidden parts of U (dose) and random keys outside both spans are in th
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,22 @@ KINDS = {
     OTHER: "{} of a benign request",
 }
 """What is drawn by layer, of harmful prompts, from bottom to top."""
-MOST, N_RANDOM, N_DOSE, N_DONORS = 32, 8, 4, 4
+N_RANDOM, N_DOSE = 8, 4
+
+
+class Size(NamedTuple):
+    """How much is asked of a model."""
+
+    most: int
+    """Traces of a case."""
+    n_donors: int
+    """Other requests of each label."""
+    every_layer: int
+    """One of so many layers is replaced alone, the last among them."""
+
+
+TOY, LANGUAGE_MODEL = Size(32, 4, 1), Size(12, 2, 3)
+"""Of four layers and 60 tokens; of thirty layers and 160 tokens, which take two cores some minutes a model."""
 
 
 def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
@@ -49,16 +65,13 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
         cases = _cases(bench, name)
         if "aha" not in cases:
             continue
-        model = bench.model(name)
-        donors = find_donors(model, [trace for traces in cases.values() for trace in traces])
+        donors = find_donors(bench.model(name), [trace for traces in cases.values() for trace in traces])
         for case, traces in cases.items():
-            options: dict[str, Any] = {"n_random": N_RANDOM, "n_dose": N_DOSE, "n_donors": N_DONORS}
-            options |= {"seed": bench.seed, "others": donors}
             try:
-                together[name, case] = knockout(model, traces, QUERIES, "understanding", **options)
+                together[name, case] = _table(bench, name, traces, donors, spans=("understanding",))
                 if case == "aha":
-                    options |= {"by": "layer", "controls": list(KINDS)[1:]}
-                    by_layer[name] = knockout(model, traces, QUERIES, tuple(SPANS), **options)
+                    one_by_one = _one_by_one(bench, name)
+                    by_layer[name] = _table(bench, name, traces, donors, spans=tuple(SPANS), **one_by_one)
             except InputError:  # no trace of the case can be cut
                 continue
     measured = [claim for name in bench.names for claim in _claims(bench, name, together.get((name, "aha")))]
@@ -77,7 +90,7 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
         )
     sizes = ", ".join(f"{name} {by_layer[name]['trace_id'].nunique()}" for name in shown)
     caption = (
-        f"{figure.words()} Other requests: the {N_DONORS} best matched in length of each label. n with an aha: {sizes}"
+        f"{figure.words()} Other requests: those of each label that are best matched in length. n with an aha: {sizes}"
         f"{toy_in_words(bench)}. Bands: 95 % over prompts and, of other requests, over these too."
     )
     sheet = figure.sheet(
@@ -92,6 +105,31 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
     return sheet, measured
 
 
+def _table(
+    bench: Bench, name: str, traces: Sequence[Trace], donors: Sequence[Any], *, spans: tuple[str, ...], **how: Any
+) -> pd.DataFrame:
+    """Effects of one case, kept where they were measured before."""
+    options = {
+        "n_random": N_RANDOM,
+        "n_dose": N_DOSE,
+        "n_donors": _size(bench, name).n_donors,
+        "seed": bench.seed,
+    } | how
+    depends = [QUERIES, spans, sorted(options.items()), *(trace.trace_id for trace in traces)]
+    model = bench.model(name)
+    return bench.kept(name, depends, lambda: knockout(model, traces, QUERIES, spans, others=donors, **options))
+
+
+def _one_by_one(bench: Bench, name: str) -> dict[str, Any]:
+    """Options of layers one after another."""
+    layers = sorted(range(bench.model(name).n_layers - 1, -1, -_size(bench, name).every_layer))
+    return {"by": "layer", "layers": layers, "controls": list(KINDS)[1:]}
+
+
+def _size(bench: Bench, name: str) -> Size:
+    return TOY if bench.is_toy(name) else LANGUAGE_MODEL
+
+
 def _cases(bench: Bench, name: str) -> dict[str, list[Trace]]:
     if name not in bench.probes:
         return {}
@@ -101,7 +139,9 @@ def _cases(bench: Bench, name: str) -> dict[str, list[Trace]]:
         "benign": set(rows[(rows["label"] == "benign").fillna(False) & (rows["aha"] != "safe").fillna(False)].index),
     }
     answers = bench.answers(name)
-    chosen = {case: spread([t for t in answers if t.trace_id in ids], MOST) for case, ids in wanted.items()}
+    chosen = {
+        case: spread([t for t in answers if t.trace_id in ids], _size(bench, name).most) for case, ids in wanted.items()
+    }
     return {case: traces for case, traces in chosen.items() if len(traces) >= FEW}
 
 

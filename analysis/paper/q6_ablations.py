@@ -1,7 +1,7 @@
 """Question 6, ablations of training: the safety head (DPSH), query-mask modelling (QMM), both, or neither.
 
 Differences of attack success over all training runs of the replication (seeds on two bases, unseen wrappers), from the
-table in the repository (:mod:`analysis.paper.runs_evidence`), which also has the study over many toys; the strongest
+table in the repository (:mod:`analysis.paper.runs_evidence`), which also has both studies; the strongest
 evidence that is there decides claims 6a to 6c (``claims.yaml``). In addition one base and
 one seed, trained here with the same examples in the same order (:mod:`analysis.replication.design`), without evidence
 on the variation over seeds. An attack succeeds when the answer does what was asked
@@ -84,6 +84,7 @@ def answer(bench: Bench) -> Answer:
             )
         ],
         measured=[
+            *runs_evidence.trained_smollm2(),
             *runs_evidence.many_toys(),
             *runs_evidence.ablations(),
             *(_claim(claim, answers, *pair) for claim, pair in runs_evidence.ABLATIONS.items()),

@@ -31,8 +31,8 @@ class Question(NamedTuple):
     """The question."""
     module: str
     """The script that answers it, by its function ``answer``."""
-    reads: str = ""
-    """Pattern of the shipped results of training runs that it reads (:data:`RUNS`); empty for none."""
+    reads: tuple[str, ...] = ()
+    """Patterns of shipped results of training runs that it reads, in :data:`ANALYSIS`."""
 
     def answer(self, bench: Bench) -> Answer:
         """Draw its figures.
@@ -43,20 +43,24 @@ class Question(NamedTuple):
         return import_module(f"analysis.paper.{self.module}").answer(bench)
 
 
+_REPLICATION = ("replication/part1-*.parquet",)
+_STUDIES = ("replication/*.parquet", "real_model/real-study*")
 QUESTIONS = (
     Question(1, "key_sentence", "Does the key sentence decide?", "q1_key_sentence"),
     Question(2, "dormant_signal", "Is there a dormant signal?", "q2_dormant_signal"),
-    Question(3, "attention", "What does the key sentence attend to, and what affects it?", "q3_attention", "part1-*"),
-    Question(4, "representations", "What do the hidden states encode before it?", "q4_representations", "part1-*"),
+    Question(
+        3, "attention", "What does the key sentence attend to, and what affects it?", "q3_attention", _REPLICATION
+    ),
+    Question(4, "representations", "What do the hidden states encode before it?", "q4_representations", _REPLICATION),
     Question(5, "depth", "How deep does alignment go?", "q5_depth"),
-    Question(6, "ablations", "Which part of the training has an effect?", "q6_ablations", "*"),
+    Question(6, "ablations", "Which part of the training has an effect?", "q6_ablations", _STUDIES),
     Question(7, "cost", "What do the two losses cost?", "q7_cost"),
 )
 OF_A_RUN = ("attention", "representations")
 """Questions that a finished run of ``probe`` answers alone."""
 
 
-RUNS = Path(__file__).parents[1] / "replication"
+ANALYSIS = Path(__file__).parents[1]
 
 
 class Kept(NamedTuple):
@@ -111,7 +115,7 @@ def make(bench: Bench, question: Question, identity: Mapping[str, Any]) -> None:
 
 
 def _identity(question: Question, identity: Mapping[str, Any]) -> dict[str, Any]:
-    runs = sorted(RUNS.glob(f"{question.reads}.parquet")) if question.reads else []
+    runs = sorted(file for pattern in question.reads for file in ANALYSIS.glob(pattern))
     return {**identity, "runs": {file.name: sha256_of(file) for file in runs}}
 
 

@@ -1,9 +1,11 @@
-"""Evidence from many training runs: the organism's replication, from the tables in the repository.
+"""Evidence from many training runs: the organism's replication and the studies, from the tables in the repository.
 
 The tables are in the repository (:mod:`analysis.replication.results`). Attack success of claims 6a to 6c: by the act,
 with the design's own interval over bases, seeds and wrappers; before it, once it is over, the study over many toys
-(:mod:`analysis.replication.toy_study_verdicts`). Attention and probes of claims 3b, 4a and 4b: all runs
-read the same tokens; the difference of each pair of runs of one base and seed, and an interval over the pairs.
+(:mod:`analysis.replication.toy_study_verdicts`); and of a language model the study of a trained SmolLM2
+(:mod:`analysis.real_model.real_study_verdicts`), whose outcome is the share of safe key sentences. Attention and probes
+of claims 3b, 4a and 4b: all runs read the same tokens; the difference of each pair of runs of one base and seed, and an
+interval over the pairs.
 """
 
 from __future__ import annotations
@@ -18,6 +20,13 @@ import pandas as pd
 from analysis.contrast_verdicts import verdict_told
 from analysis.paper.responses import mean_of
 from analysis.paper.verdicts import Measured, unmeasured
+from analysis.real_model.real_study_audit import doubt
+from analysis.real_model.real_study_choice import SHIPPED as SHIPPED_SMOLLM2
+from analysis.real_model.real_study_design import PRIMARY as AHA_SHARE
+from analysis.real_model.real_study_results import read as read_smollm2
+from analysis.real_model.real_study_verdicts import decided as decided_smollm2
+from analysis.real_model.real_study_verdicts import stage_of as stage_of_smollm2
+from analysis.real_model.real_study_verdicts import unseen
 from analysis.replication.design import CONTRASTS
 from analysis.replication.results import SHIPPED, ClaimContrast, claim_contrast, read
 from analysis.replication.toy_study_design import ARMS, PRIMARY, Arm
@@ -28,6 +37,7 @@ from analysis.replication.toy_study_verdicts import decided, is_over, stage_of
 from safekey_interp.errors import InputError
 
 WHOSE = "organism, training runs"
+SMOLLM2 = "SmolLM2-135M, training runs"
 ABLATIONS: dict[str, tuple[Arm, Arm]] = {"6a": ("DPSH", "SFT"), "6b": ("QMM", "SFT"), "6c": ("both", "DPSH")}
 TRANSFERS = {"4a": "decision, plain to wrapped", "4b": "understanding, plain to wrapped"}
 LEVEL = 1 - 0.05 / len(CONTRASTS)
@@ -109,6 +119,41 @@ def many_toys(folder: Path = SHIPPED) -> list[Measured]:
         )
         for claim, pair in ABLATIONS.items()
     ]
+
+
+def trained_smollm2(folder: Path = SHIPPED_SMOLLM2) -> list[Measured]:
+    """Claims 6a to 6c by the study of a trained SmolLM2; none before its end, or after a no-go."""
+    try:
+        results = read_smollm2(folder)
+    except InputError:
+        return []
+    stage = stage_of_smollm2(results)
+    if stage.level is None:
+        return []
+    found = {one.tested.contrast[:2]: one.tested for one in decided_smollm2(results, AHA_SHARE)}
+    asked: Any = unseen(results.answers, "harmful")
+    against = doubt(folder)
+    measured = []
+    for claim, pair in ABLATIONS.items():
+        of_arms = asked[asked["arm"].isin(pair)]
+        measured.append(
+            Measured(
+                claim=claim,
+                evidence="trained SmolLM2",
+                model=f"{SMOLLM2}, {' minus '.join(pair)}",
+                value=found[pair].value,
+                low=found[pair].low,
+                high=found[pair].high,
+                p=found[pair].p,
+                n=len(of_arms),
+                n_groups=of_arms["request"].nunique(),
+                family=SMOLLM2,
+                note=f"{of_arms['seed'].nunique()} seeds; by the study's own rule (Holm): "
+                f"{verdict_told(found[pair], AHA_SHARE)}{against and f'; {against}'}",
+                toy=False,
+            )
+        )
+    return measured
 
 
 def _measured(claim: str, model: str, contrast: ClaimContrast, first: str, second: str) -> Measured:

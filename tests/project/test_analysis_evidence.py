@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.paper import runs_evidence
+from analysis.paper import questions, runs_evidence
+from analysis.paper.default_prompts import default_prompts
+from analysis.paper.models import Bench
 from analysis.paper.representation_claims import margin_change, margins
 from safekey_interp.experiments.compare_probes import Scores
 
@@ -51,6 +55,44 @@ def test_runs_that_do_not_differ_have_no_effect_of_interest(tmp_path):
 def test_without_tables_the_reason_is_said(tmp_path):
     assert "no table" in runs_evidence.mechanism("3b", tmp_path).note
     assert {one.verdict for one in runs_evidence.ablations(tmp_path)} == {"cannot tell"}
+
+
+def test_an_answer_is_made_anew_where_the_runs_that_it_reads_have_changed(tmp_path, monkeypatch):
+    (tmp_path / "replication").mkdir()
+    file = tmp_path / "replication" / "results.parquet"
+    file.write_bytes(b"13 bases")
+    monkeypatch.setattr(questions, "ANALYSIS", tmp_path)
+    asked = {question.name: question for question in questions.QUESTIONS}
+    before = {name: questions._identity(question, {"models": []}) for name, question in asked.items()}
+    file.write_bytes(b"24 bases")
+    changed = {
+        name for name, question in asked.items() if questions._identity(question, {"models": []}) != before[name]
+    }
+    assert changed == {"ablations"}
+
+
+def test_a_table_that_was_made_is_not_made_again(tmp_path):
+    bench = Bench(tmp_path, ["m"], None)
+    about = {"model": {"weights_sha256": "w"}, "data": {"traces_sha256": "t"}}
+    bench.__dict__["probes"] = {"m": SimpleNamespace(manifest=about)}
+    made = pd.DataFrame({"layer": [0, 1], "effect": [0.5, np.nan]})
+    first = bench.kept("m", ["aha", 3], lambda: made)
+    pd.testing.assert_frame_equal(first, made)
+    pd.testing.assert_frame_equal(bench.kept("m", ["aha", 3], lambda: pytest.fail("made again")), made)
+    with pytest.raises(pytest.fail.Exception, match="made again"):
+        bench.kept("m", ["aha", 4], lambda: pytest.fail("made again"))
+
+
+def test_the_default_prompts_are_pairs_in_plain_and_wrapped_forms():
+    asked = default_prompts()
+    assert {trace.label for trace in asked} == {"harmful", "benign"}
+    assert {trace.source for trace in asked} == {"plain", "wrapped"}
+    assert not any(trace.response for trace in asked)
+    assert len({trace.trace_id for trace in asked}) == len(asked)
+    for trace in asked:
+        [plain] = [one for one in asked if one.trace_id == trace.trace_id.split(" ")[0]]
+        assert trace.group == plain.group
+        assert trace is plain or plain.prompt.split()[0] in trace.prompt
 
 
 def scores(shift: float, n: int = 400, layers: int = 3, seed: int = 0) -> Scores:

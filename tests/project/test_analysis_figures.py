@@ -240,7 +240,7 @@ def test_a_figure_that_the_run_cannot_give_is_named_and_the_others_are_drawn(tmp
     [
         (["--out", "OUT", "--run", "nowhere"], "no such folder"),
         (["--out", "OUT", "--only", "everything"], "--only: got 'everything'"),
-        (["--run", "RUN"], "--out"),
+        (["--out", "OUT", "--write", "--models", "smollm2"], "--write: CLAIMS.md has the organisms' claims"),
         (["--out", "OUT", "--run", "RUN", "--models", "organism"], "expected either a run or what to ask"),
         (["--out", "FILE", "--run", "RUN"], "cannot be written"),
         (["--out", "OUT", "--traces", "no.jsonl"], "no.jsonl"),

@@ -26,6 +26,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from analysis import study_queue
 from analysis.contrast_verdicts import EXCLUDED, LEVEL, OPEN, SHOWN, error_of_arms, verdict_told, verdicts
+from analysis.paper.runs_evidence import trained_smollm2
 from analysis.real_model import (
     real_study_design,
     real_study_job,
@@ -378,6 +379,20 @@ def test_the_runs_that_ship_are_no_part_of_a_verdict() -> None:
     assert decided(results, PRIMARY) == decided(results._replace(answers=turned), PRIMARY)
 
 
+def test_claims_rest_on_the_study_once_it_is_whole_and_a_go(tmp_path: Path) -> None:
+    for name in ("some", "no-go"):
+        (tmp_path / name).mkdir()
+    save(made_up(AHA, of=cells()[:8]), tmp_path / "some")
+    save(made_up(AHA)._replace(chosen=CHOSEN._replace(go=False)), tmp_path / "no-go")
+    for name in ("some", "no-go", "none"):
+        assert trained_smollm2(tmp_path / name) == []
+    save(made_up(AHA), tmp_path)
+    found = {one.claim: one for one in trained_smollm2(tmp_path)}
+    assert {claim: one.verdict == "supports" for claim, one in found.items()} == {"6a": False, "6b": False, "6c": True}
+    assert not any(one.toy for one in found.values())
+    assert all("3 seeds" in one.note and "not audited by hand" in one.note for one in found.values())
+
+
 # Cells
 
 
@@ -508,7 +523,7 @@ def test_the_audit_is_blind_and_agrees_with_itself(study: Study, tmp_path: Path)
     key = json.loads((sheet.parent / "key.json").read_text())
     filled = [json.dumps(row | {"aha": said["aha"]}) for row, said in zip(rows, key, strict=True)]
     sheet.write_text("\n".join(reversed(filled)))
-    assert f"| all | {len(rows)} | 1.00 | 1.00 | n/a |" in read_sheet(study.out, tmp_path)
+    assert f"| all | {len(rows)} | 1.00 | 1.00" in read_sheet(study.out, tmp_path)
     shipped = json.loads((tmp_path / "real-study-audit.json").read_text())
     assert {frozenset(row) for row in shipped} == {frozenset({"cell", "request", "aha", "by_hand"})}
     with pytest.raises(InputError, match="was in no sheet"):
