@@ -169,7 +169,7 @@ KINDS = (
     Kind(
         "contrast over seeds and wrappers",
         "the replication; on the bases that there are",
-        "5 wrappers, 2 seeds of a base, normal effects of wrappers and seeds",
+        "5 wrappers, 8 seeds of each of 2 bases, normal effects of wrappers and seeds",
         simulations.crossed,
         (5, 6, 12),
         product(of_wrapper=(0.05, 0.2), of_seed=(0.05, 0.2)),

@@ -93,7 +93,8 @@ def crossed_mean(cells: Float[np.ndarray, "base seed wrapper"], confidence: floa
         confidence: nominal coverage.
 
     Returns:
-        The mean; its interval, NaN below :data:`LEAST` wrappers or two seeds of a base.
+        The mean; its interval, NaN below :data:`LEAST` wrappers or two seeds of a base, and too narrow with two or
+        three seeds in all.
     """
     mean, error, freedom = crossed_error(cells)
     if np.isnan(error):
