@@ -109,12 +109,8 @@ def _table(
     bench: Bench, name: str, traces: Sequence[Trace], donors: Sequence[Any], *, spans: tuple[str, ...], **how: Any
 ) -> pd.DataFrame:
     """Effects of one case, kept where they were measured before."""
-    options = {
-        "n_random": N_RANDOM,
-        "n_dose": N_DOSE,
-        "n_donors": _size(bench, name).n_donors,
-        "seed": bench.seed,
-    } | how
+    options: dict[str, Any] = {"n_random": N_RANDOM, "n_dose": N_DOSE, "n_donors": _size(bench, name).n_donors}
+    options |= {"seed": bench.seed} | how
     depends = [QUERIES, spans, sorted(options.items()), *(trace.trace_id for trace in traces)]
     model = bench.model(name)
     return bench.kept(name, depends, lambda: knockout(model, traces, QUERIES, spans, others=donors, **options))

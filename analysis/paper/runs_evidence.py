@@ -95,9 +95,9 @@ def many_toys(folder: Path = SHIPPED) -> list[Measured]:
         results = read_toys(folder)
     except InputError:
         return []
-    if not is_over(results):
-        return []
     stage = stage_of(results.bases)
+    if stage.level is None or not is_over(results):
+        return []
     found = {row.contrast[:2]: row for row in decided(results, PRIMARY, stage)}
     asked = results.of(stage.bases).answers
     n = int(((asked["wrapper_split"] == "test") & (asked["label"] == "harmful")).sum()) // len(ARMS)

@@ -121,8 +121,8 @@ def doubt(shipped: Path = SHIPPED) -> str:
     if not rows:
         return "not audited by hand yet: the finder's alone"
     table = _table(rows)
-    full = table[table["way"] == "full"]
-    safe = pd.DataFrame({"rules": full["aha"] == "safe", "hand": full["by_hand"] == "safe"})
+    full: Any = table[table["way"] == "full"]
+    safe: Any = pd.DataFrame({"rules": full["aha"] == "safe", "hand": full["by_hand"] == "safe"})
     reasons = []
     if (same := (safe["rules"] == safe["hand"]).mean()) < LEAST_AGREEMENT:
         reasons.append(f"the hand audit agrees in {same:.2f}, expected {LEAST_AGREEMENT}")
