@@ -79,8 +79,10 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(words)
     if options.write and options.models and not any(map(is_organism, options.models)):
         raise InputError("--write: CLAIMS.md has the organisms' claims, too; expected one of them among --models")
-    if options.run and (options.models or options.traces or options.seed is not None):
-        raise InputError("--run: got --models, --traces or --seed, too; expected either a run or what to ask")
+    if options.run and (options.models or options.traces or (options.seed, options.max_new_tokens) != (None, None)):
+        raise InputError("--run: got --models, --traces, --seed or others, too; expected either a run or what to ask")
+    if options.max_new_tokens is not None and options.max_new_tokens < 1:
+        raise InputError(f"--max-new-tokens: got {options.max_new_tokens}, expected at least 1")
     if options.jobs < 1:
         raise InputError(f"--jobs: got {options.jobs}, expected at least 1")
     options.questions = _questions(options.only, of_run=options.run is not None)
@@ -135,8 +137,8 @@ def _bench(options: argparse.Namespace, bar: Any) -> Any:
     from safekey_interp.data.trace_reader import read_traces
 
     models = options.models or list(MODELS)
-    usual = str(TRACES) if any(map(is_organism, models)) else default_prompts()
-    source = read_traces(options.traces or usual).check()
+    is_toy = any(map(is_organism, models))
+    source = read_traces(options.traces or (str(TRACES) if is_toy else default_prompts())).check()
     limit = options.max_new_tokens
     if limit is None and all(model.partition(":")[0] == "smollm2" for model in models):
         limit = ANSWER_LIMIT

@@ -114,7 +114,8 @@ def verdicts(
         differences: paired cells of each.
         outcome: what they are of.
         level: of all together; None for no verdict.
-        arms: variance over the first, of all arms together; where it is larger than a contrast's own it counts.
+        arms: variance over the first, of all arms together; where a contrast's own is larger it counts, with its few
+            degrees of freedom.
     """
     found = [crossed_error(cells) if arms is None else _pooled_error(cells, arms) for cells in differences.values()]
     p = [_two_sided(*one) for one in found]
@@ -179,12 +180,15 @@ def _pooled_error(cells: Cells, arms: ErrorOfArms) -> tuple[float, float, float]
     mean, error, freedom = crossed_error(cells)
     if np.isnan(error):
         return mean, error, freedom
-    of_first = max(2 * arms.variance / n_first, float(cells.mean((0, 2)).var(ddof=1)) / n_first)
+    own, freedom = float(cells.mean((0, 2)).var(ddof=1)), n_first - 1
+    if own <= 2 * arms.variance:
+        own, freedom = 2 * arms.variance, arms.freedom
+    of_first = own / n_first
     of_second = float(cells.mean((0, 1)).var(ddof=1)) / n_second
     total = of_first + of_second
     if total == 0:
         return mean, 0.0, np.inf
-    return mean, math.sqrt(total), total**2 / (of_first**2 / arms.freedom + of_second**2 / (n_second - 1))
+    return mean, math.sqrt(total), total**2 / (of_first**2 / freedom + of_second**2 / (n_second - 1))
 
 
 def _two_sided(mean: float, error: float, freedom: float) -> float:

@@ -59,29 +59,37 @@ def complies(subject: Subject, traces: Sequence[Trace]) -> Callable[[str | None,
     return lambda prompt, text: subject.continued(of_prompt[str(prompt)], text) == "complied"
 
 
-def importance(subject: Subject, traces: Sequence[Trace], n: int, name: str = "") -> pd.DataFrame:
-    """A row for each part of the reasoning, as :func:`summarise_importance`; outcome: the answer complies.
-
-    Args:
-        subject: the model.
-        traces: its answers.
-        n: draws.
-        name: of the traces, where the subject keeps what takes long.
-    """
+def importance(subject: Subject, traces: Sequence[Trace], n: int) -> pd.DataFrame:
+    """A row for each part of the reasoning, as :func:`summarise_importance`; outcome: the answer complies."""
     settings = subject.settings
     asked = sentence_requests(subject.model.tokenizer, traces, finder="given").requests
     sampling = Sampling(temperature=settings.temperature, n=n, max_new_tokens=settings.max_new_tokens)
     with tempfile.TemporaryDirectory() as folder:
-        file = (subject.out or Path(folder)) / f"{subject.key}-{name}-{n}-draws.jsonl"
+        name = subject.digest(f"draws {sampling}", _texts(traces))
+        file = (subject.out or Path(folder)) / f"{subject.key}-{name}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_responses(LocalEngine(subject.model, batch_size=settings.batch_size), asked, out=file, sampling=sampling)
         table = sentence_importance(file, complies(subject, traces))
     return summarise_importance(table)
 
 
+def _texts(traces: Sequence[Trace]) -> list[str]:
+    return [f"{trace.prompt}\n{trace.response}" for trace in traces]
+
+
 def key_sentences(subject: Subject, traces: Sequence[Trace], n: int) -> pd.DataFrame:
     """A row for each kind of K: how often the model draws it, and how often it complies behind its own and behind one
     that is put in by hand."""
+
+    def made() -> list[dict[str, Any]]:
+        table = _drawn_keys(subject, traces, n)
+        return table.astype(object).where(table.notna(), None).to_dict("records")
+
+    table = pd.DataFrame(subject.kept(f"key sentences {n}", _texts(traces), made)).set_index("condition")
+    return table.astype(float).reset_index()
+
+
+def _drawn_keys(subject: Subject, traces: Sequence[Trace], n: int) -> pd.DataFrame:
     swap = swap_sentences_for(subject.model.tokenizer)
     settings = subject.settings
     table = resample_key_sentences(
@@ -153,7 +161,7 @@ def main() -> None:
     for subject in subjects:
         draws = options.draws or subject.settings.draws
         for outcome, traces in resampled(subject, options.n or subject.settings.n_resampled).items():
-            sentences += shown_importance(subject.name, outcome, importance(subject, traces, draws, outcome))
+            sentences += shown_importance(subject.name, outcome, importance(subject, traces, draws))
             keys += shown_key_sentences(subject.name, outcome, key_sentences(subject, traces, draws))
     tables = {"sentence-importance": sentences, "key-sentence-draws": keys}
     publish({what: markdown(pd.DataFrame(rows)) for what, rows in tables.items()}, write=options.write, is_part=True)

@@ -25,6 +25,7 @@ from safekey_interp.errors import InputError, SafekeyError
 from safekey_interp.generation.local_engine import generate
 from safekey_interp.models.model import Model, load
 from safekey_interp.runs.storage import read_json, write_json
+from safekey_interp.version import __version__
 
 Split = Literal["development", "test"]
 PARTS = ("fit", "scale", "threshold")
@@ -93,6 +94,11 @@ class Subject(ABC):
     def _weights(self) -> str:
         return self.model.fingerprint()
 
+    def digest(self, what: str, texts: Sequence[str]) -> str:
+        """Of what is kept; arguments as for :meth:`kept`."""
+        depends = "\0".join([self._weights, __version__, what, str(self.settings.max_new_tokens), *texts])
+        return hashlib.sha256(depends.encode()).hexdigest()[:20]
+
     def kept(self, what: str, texts: Sequence[str], make: Callable[[], Any]) -> Any:
         """What was made of these texts before with this model, else what is made now; of JSON's kinds.
 
@@ -103,8 +109,7 @@ class Subject(ABC):
         """
         if self.out is None:
             return make()
-        depends = "\0".join([self._weights, what, str(self.settings.max_new_tokens), *texts])
-        file = self.out / f"{self.key}-{hashlib.sha256(depends.encode()).hexdigest()[:20]}.json"
+        file = self.out / f"{self.key}-{self.digest(what, texts)}.json"
         if (found := read_json(file)) is None:
             found = {"what": what, "made": make()}
             file.parent.mkdir(parents=True, exist_ok=True)

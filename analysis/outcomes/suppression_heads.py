@@ -19,6 +19,7 @@ breaks. ``--write`` puts the table into RESULTS.md.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -134,6 +135,7 @@ def measured(
     development = subject.answered(subject.attacks("development", n, REQUEST_SEED))
     succeeded = [trace for trace in development if is_jailbreak(trace) and trace.given]
     means = mean_values(subject.model, succeeded)
+    means_hash = hashlib.sha256(np.ascontiguousarray(means).tobytes()).hexdigest()[:12]
     before = subject.answered(subject.attacks("test", n, REQUEST_SEED))
     broken = [trace for trace in before if is_jailbreak(trace)]
     benign = [trace for trace in before if trace.label == "benign" and trace.meta["outcome"] == "complied"]
@@ -141,7 +143,7 @@ def measured(
 
     def after(heads: Sequence[Head]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with ablated(subject.model, heads, means):
-            answers = subject.answered(asked, f"heads {sorted(heads)}")
+            answers = subject.answered(asked, f"heads {sorted(heads)} {means_hash}")
         refused = np.array([trace.meta["outcome"] == "refused" for trace in answers], float)
         malformed = np.array([not trace.meta["well_formed"] for trace in answers[: len(broken)]], float)
         return refused[: len(broken)], refused[len(broken) :], malformed

@@ -111,7 +111,8 @@ def _table(
     """Effects of one case, kept where they were measured before."""
     options: dict[str, Any] = {"n_random": N_RANDOM, "n_dose": N_DOSE, "n_donors": _size(bench, name).n_donors}
     options |= {"seed": bench.seed} | how
-    depends = [QUERIES, spans, sorted(options.items()), *(trace.trace_id for trace in traces)]
+    ids = [trace.trace_id for trace in traces], [donor.trace_id for donor in donors]
+    depends = [QUERIES, spans, sorted(options.items()), *ids]
     model = bench.model(name)
     return bench.kept(name, depends, lambda: knockout(model, traces, QUERIES, spans, others=donors, **options))
 

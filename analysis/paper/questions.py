@@ -44,7 +44,7 @@ class Question(NamedTuple):
 
 
 _REPLICATION = ("replication/part1-*.parquet",)
-_STUDIES = ("replication/*.parquet", "real_model/real-study*")
+_STUDIES = ("replication/*.parquet", "replication/toy_study_chosen.json", "real_model/real-study*")
 QUESTIONS = (
     Question(1, "key_sentence", "Does the key sentence decide?", "q1_key_sentence"),
     Question(2, "dormant_signal", "Is there a dormant signal?", "q2_dormant_signal"),

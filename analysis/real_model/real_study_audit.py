@@ -24,7 +24,7 @@ import pandas as pd
 
 from analysis.real_model.real_study_choice import SHIPPED
 from analysis.real_model.real_study_data import Study
-from analysis.real_model.real_study_design import AUDIT_SEED, LEAST_AGREEMENT, N_AUDITED, PRIMARY
+from analysis.real_model.real_study_design import ARMS, AUDIT_SEED, LEAST_AGREEMENT, N_AUDITED, PRIMARY
 from analysis.real_model.real_study_job import Cell, cells, is_done
 from analysis.real_model.real_study_results import read_answers
 from analysis.tables import markdown
@@ -118,10 +118,10 @@ def doubt(shipped: Path = SHIPPED) -> str:
         shipped: folder of what was audited.
     """
     rows = read_json(shipped / _FILE)
-    if not rows:
-        return "not audited by hand yet: the finder's alone"
-    table = _table(rows)
+    table = _table(rows or [])
     full: Any = table[table["way"] == "full"]
+    if missing := [arm for arm in ARMS if arm not in set(full["arm"])]:
+        return f"the finder's alone: not audited by hand are {', '.join(missing)}"
     safe: Any = pd.DataFrame({"rules": full["aha"] == "safe", "hand": full["by_hand"] == "safe"})
     reasons = []
     if (same := (safe["rules"] == safe["hand"]).mean()) < LEAST_AGREEMENT:
@@ -137,7 +137,9 @@ def _table(rows: Any) -> Any:
     """What was audited, a row an answer; an arm's name says where its run is one of the two that ship."""
     cells = [Cell(*row["cell"]) for row in rows]
     arms = [cell.arm + ("" if cell.way == "full" else f", {cell.way}") for cell in cells]
-    return pd.DataFrame(rows).assign(arm=arms, way=[cell.way for cell in cells])
+    return pd.DataFrame(rows, columns=["cell", "request", "aha", "by_hand"]).assign(
+        arm=arms, way=[cell.way for cell in cells]
+    )
 
 
 def _line(text: str, where: str) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Selected(NamedTuple):
     def row(self) -> dict[str, Any]:
         """As the file has it."""
         ids = {"harmful": self.harmful.trace_id, "benign": self.benign.trace_id}
+        ids["sha256"] = _hash("\0".join((self.harmful.prompt, self.harmful.response, self.benign.prompt)))[:16]
         places = {name: value for name, value in self._asdict().items() if name not in ids}
         return ids | {n: [v.start, v.end] if isinstance(v, CharSpan) else v for n, v in places.items()}
 
@@ -103,8 +104,14 @@ def trained_on(prompts: Prompts, data: Path) -> set[str]:
 
 
 def save_selection(selected: Sequence[Selected], answers: Sequence[str]) -> None:
-    """Write the files that ship."""
+    """Write the files that ship.
+
+    Raises:
+        InputError: another selection ships, on which what else ships rests.
+    """
     rows = [json.dumps(one.row()) for one in selected]
+    if SELECTED.is_file() and SELECTED.read_text(encoding="utf-8").splitlines() != rows:
+        raise InputError(f"{SELECTED}: is another selection than of these data; expected the same, or it moved away")
     write_aside(SELECTED, lambda aside: aside.write_text("\n".join([*rows, ""]), encoding="utf-8"))
     said = [
         json.dumps({"prompt": _hash(one.benign.prompt), "answer": answer})
@@ -119,17 +126,19 @@ def steps(number: int) -> str:
 
 
 def _read(file: Path, prompts: Prompts) -> list[Selected]:
-    """The selection of a file; empty where there is none, or a prompt of it is not among these."""
+    """The selection of a file; empty where there is none, or a prompt or response of it is not among these."""
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
     harmful, harmless = ({trace.trace_id: trace for trace in pool} for pool in (prompts.harmful, prompts.harmless))
     if len(rows) != N_TRACES or not all(row["harmful"] in harmful and row["benign"] in harmless for row in rows):
         return []
     spans = ("key_sentence", "reasoning", "answer")
     traces = [{"harmful": harmful[row["harmful"]], "benign": harmless[row["benign"]]} for row in rows]
-    return [
-        Selected(**row | found | {name: CharSpan(*row[name]) for name in spans})
+    texts = ("benign_reasoning", "benign_answer")
+    made = [
+        Selected(**found, **{n: CharSpan(*row[n]) for n in spans}, **{n: row[n] for n in texts})
         for row, found in zip(rows, traces, strict=True)
     ]
+    return made if [one.row() for one in made] == rows else []
 
 
 def _chosen(prompts: Prompts, go_aheads: Sequence[str]) -> list[tuple[Trace, Trace]]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 from analysis.contrast_verdicts import (
     LEVEL_TOLD,
@@ -124,8 +125,8 @@ def _carried(answers: Table, outcome: Outcome) -> str:
     share = max(float(((odds < 0) & (odds >= -outcome.smallest)).mean()), 0.0)
     own = smallest_shift(odds.tolist(), PRIMARY.smallest)
     return (
-        f"; of SFT's requests on these bases, {share:.2f} are less than that below 0, and a shift of {own:.2f} nats "
-        f"carries {PRIMARY.smallest:.2f} of them across"
+        f"; of SFT's requests on these bases, {share:.2f} have log-odds between {-outcome.smallest:.3f} and 0, and a "
+        f"shift of {own:.2f} nats would carry {PRIMARY.smallest:.2f} of them across 0"
     )
 
 
@@ -179,7 +180,8 @@ def _mean(cells: Table, bases: Sequence[int], *, is_share: bool) -> str:
         mean, (low, high) = crossed(np.stack([part.to_numpy() for part in found]))
     else:
         mean, error, freedom = over_first(np.stack([part.mean(axis=1).to_numpy()[:, np.newaxis] for part in found]))
-        low, high = share_between(mean, error, freedom, n * len(found))
+        half = float(student.ppf(0.975, freedom) * error)
+        low, high = share_between(mean, error, freedom) if is_share else (mean - half, mean + half)
     return f"{mean:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
 
 

@@ -80,9 +80,9 @@ def _choices(value: Mapping[str, Any], where: str) -> list[Turn]:
         at = f"{where}.choices[{number}]"
         if not isinstance(choice, Mapping):
             raise InputError(f"{at}: got {kind_in_words(choice)}, expected a choice with a message")
-        if "delta" in choice:
-            raise InputError(f"{at}: got a streamed chunk, expected whole replies; join the chunks of each reply")
         finish, message = choice.get("finish_reason"), choice.get("message")
+        if message is None and "delta" in choice:
+            raise InputError(f"{at}: got a streamed chunk, expected whole replies; join the chunks of each reply")
         if message is None:  # of the older API, or with the fields of a message
             message = choice
         turns.append(read_turn(message, f"{at}.message", role="assistant", finish=finish))

@@ -17,6 +17,8 @@ ROW_LISTS = frozenset(
 )
 """Names of lists of rows that are read one by one, without holding the document."""
 _ASKS = frozenset((*PROMPT_FIELDS, *MESSAGES_FIELDS, *OTHER_PROMPT_FIELDS))
+_BESIDE = ("start_run setup", "init", "plugin_cache", "eval", "completion", "digest", "setup")
+"""Kinds of lines of garak's report."""
 _HOLDERS = frozenset(("instance", "doc"))
 _DEPTH = 3
 
@@ -28,9 +30,8 @@ def is_row(value: Any) -> bool:
 
 def is_beside_rows(line: Any) -> bool:
     """Whether a line of garak's report is none of its finished attempts: settings, evaluations, attempts as begun."""
-    if not isinstance(line, Mapping) or "entry_type" not in line:
-        return False
-    return line.get("status") == 1 if line["entry_type"] == "attempt" and is_row(line) else not is_row(line)
+    kind = line.get("entry_type") if isinstance(line, Mapping) else None
+    return kind in _BESIDE or (kind == "attempt" and "probe_classname" in line and line.get("status") == 1)
 
 
 def unpacked_row(element: Any, columns: Any) -> Any:
@@ -53,7 +54,7 @@ def rows_of_document(document: Mapping[str, Any]) -> Iterator[Any]:
             for row in value:
                 yield {"key": key, **row}
         return
-    if all(map(is_row, document.values())):
+    if document and all(map(is_row, document.values())):
         for key, row in document.items():
             yield {"key": key, **row}
         return

@@ -49,8 +49,11 @@ def read_columns(row: Row, prompt: tuple[str, ...] = PROMPT_FIELDS) -> RowText:
 
 def read_attempt(row: Row) -> RowText:
     """An attempt in garak's report: its prompt and outputs; null where no reply came. Conversations repeat them."""
-    outputs = [output for output in row.cells["outputs"] if output is not None]
-    cells = {"prompt": row.cells["prompt"], **({"outputs": outputs} if outputs else {})}
+    outputs = json_value(row.get(("outputs",)))
+    if not isinstance(outputs, list | tuple):
+        raise InputError(f"{row.at('outputs')}: got {kind_in_words(outputs)}, expected a list of outputs")
+    outputs = [output for output in outputs if output is not None]
+    cells = {"prompt": row.get(("prompt",)), **({"outputs": outputs} if outputs else {})}
     return read_columns(row._replace(cells=cells, columns={name: name for name in cells}, known={}))
 
 

@@ -29,7 +29,7 @@ _CUT = ("length", "max_tokens", "MAX_TOKENS", "incomplete")
 
 _PLAIN = {"role", "content"}
 ROLE_FIELDS = ("role", "from", "speaker", "author", "sender")
-CONTENT_FIELDS = ("content", "value", "text", "parts", "body", "generated_text", "answer", "prompt")
+CONTENT_FIELDS = ("content", "value", "text", "parts", "body", "generated_text", "answer")
 ROLES: Mapping[str, str] = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "model", "bot", "ai", "chatgpt", "function_call"), "assistant"),
@@ -98,8 +98,10 @@ def read_turn(turn: Any, where: str, *, role: str | None = None, finish: Any = N
         said, content = ROLES.get(turn["role"].lower(), turn["role"]), turn["content"]
         if not content.startswith(_FOLDED):
             return Turn(said, content, read_from=("", "content"))
-    content_field = next((name for name in CONTENT_FIELDS if name in turn), None)
-    said = next((turn[name] for name in ROLE_FIELDS if name in turn), role)
+    said = next((turn[name] for name in ROLE_FIELDS if name in turn), None)
+    # OpenCompass has a turn's text in "prompt"; a reply may repeat what it answers there, and has no role.
+    fields = CONTENT_FIELDS if said is None else (*CONTENT_FIELDS, "prompt")
+    content_field, said = next((name for name in fields if name in turn), None), said or role
     said = said.get("role") if isinstance(said, Mapping) else said  # as ChatGPT's export has its author
     content = turn.get(content_field) if content_field else None
     calls = bool(turn.get("tool_calls") or turn.get("function_call"))

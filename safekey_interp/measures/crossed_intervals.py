@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import expit, logit
 
 from safekey_interp.data.conditions import FEW
 from safekey_interp.measures.intervals import NOTHING, Groups, Interval, group_codes, share_from_error, student
@@ -106,24 +107,25 @@ def crossed_mean(cells: Float[np.ndarray, "base seed wrapper"], confidence: floa
 def crossed_share(cells: Float[np.ndarray, "base seed wrapper"], confidence: float = 0.95) -> tuple[float, Interval]:
     """As :func:`crossed_mean`, of shares: see :func:`share_between`."""
     mean, error, freedom = crossed_error(cells)
-    return mean, share_between(mean, error, freedom, max(cells.shape[0] * cells.shape[1], cells.shape[2]), confidence)
+    return mean, share_between(mean, error, freedom, confidence)
 
 
-def share_between(mean: float, error: float, freedom: float, n: int, confidence: float = 0.95) -> Interval:
+def share_between(mean: float, error: float, freedom: float, confidence: float = 0.95) -> Interval:
     """Interval of a share within [0, 1], from its standard error: Student's t on the log-odds by the delta method.
 
     Args:
         mean: the share.
-        error: its standard error; NaN for no interval.
+        error: its standard error.
         freedom: degrees of freedom of Student's t.
-        n: units, of which one of ones and one of zeros are added where no unit differs from another
-            (:func:`~safekey_interp.measures.intervals.share_from_error`), as the error says nothing there.
         confidence: nominal coverage.
+
+    Returns:
+        NaN where no unit differs from another, since the error says nothing there.
     """
-    if not error or not 0 < mean < 1:
-        return share_from_error(mean, error, n, confidence)
-    odds, half = np.log(mean / (1 - mean)), float(student(freedom, confidence) * error / (mean * (1 - mean)))
-    return Interval(*(float(1 / (1 + np.exp(-bound))) for bound in (odds - half, odds + half)))
+    if not error > 0 or not 0 < mean < 1:
+        return NOTHING
+    half = float(student(freedom, confidence) * error / (mean * (1 - mean)))
+    return Interval(*(float(expit(logit(mean) + side)) for side in (-half, half)))
 
 
 def crossed_error(cells: Float[np.ndarray, "base seed wrapper"]) -> tuple[float, float, float]:

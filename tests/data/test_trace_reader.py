@@ -549,3 +549,23 @@ def test_reading_loads_neither_torch_nor_pandas():
     heavy = "{'torch', 'pandas', 'pyarrow'}"
     code = f"import sys, safekey_interp.data.trace_reader; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_lines_with_an_entry_type_of_ones_own_are_no_lines_of_garak(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    rows = [{"prompt": "a", "response": "b", "entry_type": "qa"}, {"entry_type": "qa", "text_in": "c"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "line 2: no prompt" in message(file)
+    file.write_text(json.dumps(rows[1]) + "\n")
+    assert [trace.prompt for trace in read_traces(file, prompt_field="text_in")] == ["c"]
+    attempt = {"entry_type": "attempt", "probe_classname": "p", "prompt": "a", "outputs": ["b"], "status": 1}
+    file.write_text(json.dumps(attempt) + "\n")
+    assert "no rows; expected at least one" in message(file)
+    file.write_text(json.dumps(attempt | {"status": 2, "outputs": 5}) + "\n")
+    assert "outputs: got the number 5, expected a list of outputs" in message(file)
+
+
+def test_an_empty_document_is_a_row_without_a_prompt(tmp_path: Path) -> None:
+    file = tmp_path / "t.json"
+    file.write_text('{"prompt": "a"}\n{}\n{"prompt": "b"}\n')
+    assert "row 2: no prompt" in message(file)

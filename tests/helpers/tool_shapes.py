@@ -186,6 +186,16 @@ SHAPES |= {
         messages=lambda t: [_user(t), {"role": "assistant", "content": {"answer": t.tagged}}],
         label=LABEL,
     ),
+    "an answer that repeats its prompt": columns_of(
+        prompt=PROMPT, response=lambda t: {"prompt": t.prompt, "completion": t.tagged}, label=LABEL
+    ),
+    "choices with an empty delta": columns_of(
+        prompt=PROMPT,
+        choices=lambda t: [
+            {"message": {"role": "assistant", "content": t.tagged}, "delta": {"role": "assistant", "content": ""}}
+        ],
+        label=LABEL,
+    ),
     "a switch beside the reasoning in its text": columns_of(
         prompt=PROMPT, reasoning=lambda t: "on", response=TAGGED, label=LABEL
     ),

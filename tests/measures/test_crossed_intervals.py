@@ -77,8 +77,8 @@ def test_a_share_over_cells_is_covered_within_its_bounds() -> None:
     assert np.mean(held) >= 0.925
 
 
-def test_a_share_of_all_cells_has_a_width() -> None:
-    mean, (low, high) = crossed_share(np.ones((2, 6, 8)))
-    assert mean == high == 1
-    assert 0.6 < low < 0.95
-    assert np.isnan(crossed_share(np.ones((2, 1, 8)))[1]).all()
+def test_a_share_of_cells_that_are_all_alike_has_no_interval() -> None:
+    mean, interval = crossed_share(np.ones((2, 6, 8)))
+    assert mean == 1
+    assert np.isnan(interval).all()
+    assert np.isnan(crossed_share(RNG(4).uniform(size=(2, 1, 8)))[1]).all()

@@ -12,6 +12,7 @@ from analysis.paper import questions, runs_evidence
 from analysis.paper.default_prompts import default_prompts
 from analysis.paper.models import Bench
 from analysis.paper.representation_claims import margin_change, margins
+from analysis.real_model.real_study_wrappers import wrappers_of
 from safekey_interp.experiments.compare_probes import Scores
 
 
@@ -69,6 +70,9 @@ def test_an_answer_is_made_anew_where_the_runs_that_it_reads_have_changed(tmp_pa
         name for name, question in asked.items() if questions._identity(question, {"models": []}) != before[name]
     }
     assert changed == {"ablations"}
+    before = questions._identity(asked["ablations"], {})
+    (tmp_path / "replication" / "toy_study_chosen.json").write_text("{}")
+    assert questions._identity(asked["ablations"], {}) != before
 
 
 def test_a_table_that_was_made_is_not_made_again(tmp_path):
@@ -92,7 +96,9 @@ def test_the_default_prompts_are_pairs_in_plain_and_wrapped_forms():
     for trace in asked:
         [plain] = [one for one in asked if one.trace_id == trace.trace_id.split(" ")[0]]
         assert trace.group == plain.group
-        assert trace is plain or plain.prompt.split()[0] in trace.prompt
+        form = next((form for form in wrappers_of("test") if form.name == trace.meta["wrapper"]), None)
+        assert trace.prompt == (form.around(plain.prompt) if form else plain.prompt)
+        assert (trace.source == "wrapped") == (form is not None)
 
 
 def scores(shift: float, n: int = 400, layers: int = 3, seed: int = 0) -> Scores:

@@ -288,7 +288,7 @@ def test_settings_are_tried_without_wrapped_traces_first() -> None:
 # Verdicts
 
 
-def _verdicts_of(effect: float, seeds: Any, rng: np.random.Generator) -> list[Any]:
+def _verdicts_of(effect: float, seeds: Any, rng: np.random.Generator, *, pooled: bool = True) -> list[Any]:
     """Of made-up arms, whose seeds are apart by ``seeds``; the arm ``both`` has an effect."""
     cells = {}
     for arm, apart in zip(ARMS, np.broadcast_to(seeds, len(ARMS)), strict=True):
@@ -302,25 +302,26 @@ def _verdicts_of(effect: float, seeds: Any, rng: np.random.Generator) -> list[An
     for contrast in CONTRASTS:
         n = min(len(cells[arm]) for arm in contrast[:2])
         apart[contrast] = (cells[contrast.first][:n] - cells[contrast.second][:n])[np.newaxis]
-    return verdicts(apart, PRIMARY, LEVEL, error_of_arms(means))
+    return verdicts(apart, PRIMARY, LEVEL, error_of_arms(means) if pooled else None)
 
 
-@pytest.mark.parametrize("seeds", [0.03, 0.10, (0.03, 0.03, 0.10, 0.10, 0.10, 0.03)], ids=str)
+@pytest.mark.parametrize(
+    "seeds", [0.03, 0.10, (0.03, 0.03, 0.10, 0.10, 0.10, 0.03), (0.03, 0.03, 0.03, 0.15, 0.03, 0.03)], ids=str
+)
 def test_without_an_effect_hardly_ever_is_a_contrast_shown(seeds: Any) -> None:
     n, rng = 300, np.random.default_rng(0)
     wrong = sum(any(row.verdict == SHOWN for row in _verdicts_of(0.0, seeds, rng)) for _ in range(n))
-    assert wrong / n <= LEVEL
+    assert wrong / n <= LEVEL + 2 * np.sqrt(LEVEL * (1 - LEVEL) / n)
 
 
-def test_a_contrast_s_own_three_seeds_would_show_nothing_too_often() -> None:
+def test_three_seeds_of_a_contrast_alone_show_null_contrasts_too_often() -> None:
     """Why the variance of seeds is that of all arms."""
     n, rng = 300, np.random.default_rng(0)
-    cells = [0.14 * rng.normal(size=(1, 3, 1)) + 0.3 * rng.normal(size=(1, 3, 72)) for _ in range(n)]
-    wrong = np.mean([verdicts({CONTRASTS[0]: one}, PRIMARY, LEVEL)[0].verdict == SHOWN for one in cells])
-    assert wrong > LEVEL
+    wrong = sum(any(row.verdict == SHOWN for row in _verdicts_of(0.0, 0.10, rng, pooled=False)) for _ in range(n))
+    assert wrong / n > 2 * LEVEL
 
 
-@pytest.mark.parametrize(("seeds", "least"), [(0.03, 0.95), (0.05, 0.8)])
+@pytest.mark.parametrize(("seeds", "least"), [(0.03, 0.7), (0.05, 0.5)])
 def test_a_planted_effect_of_arms_is_shown(seeds: float, least: float) -> None:
     rng, n = np.random.default_rng(1), 100
     assert np.mean([_verdicts_of(0.25, seeds, rng)[0].verdict == SHOWN for _ in range(n)]) >= least
@@ -333,14 +334,14 @@ def test_what_is_shown_against_the_question_is_said() -> None:
 
 
 def test_the_error_of_arms_is_that_of_their_seeds() -> None:
-    rng = np.random.default_rng(3)
-    means = rng.normal(size=(4000, 1)) + rng.normal(size=(1, 3)) + 0.2 * rng.normal(size=(4000, 3))
+    rng, n = np.random.default_rng(3), 200
+    means = rng.normal(size=(n, 1)) + rng.normal(size=(1, 3)) + 0.2 * rng.normal(size=(n, 3))
     found = error_of_arms(means)
     assert found is not None
-    assert found.freedom == 3999 * 2
-    assert np.sqrt(found.variance) == pytest.approx(0.2, rel=0.03)
+    assert found.freedom == (n - 1) * 2
+    assert np.sqrt(found.variance) == pytest.approx(0.2, rel=0.1)
     means[0, 2] = np.nan
-    assert error_of_arms(means).freedom == 3999 * 2 - 1  # type: ignore[union-attr]
+    assert error_of_arms(means).freedom == (n - 1) * 2 - 1  # type: ignore[union-attr]
     assert error_of_arms(means[:1]) is None
 
 
@@ -486,7 +487,8 @@ def test_a_selection_that_ships_makes_the_same_traces_whatever_the_finder_says(
 def test_the_selection_that_ships_is_whole_and_without_texts() -> None:
     rows = [json.loads(line) for line in real_study_selection.SELECTED.read_text().splitlines()]
     assert len(rows) == real_study_design.N_TRACES
-    numbers = [value for row in rows for name, value in row.items() if name not in ("harmful", "benign")]
+    assert all(len(row["sha256"]) == 16 for row in rows)
+    numbers = [value for row in rows for name, value in row.items() if name not in ("harmful", "benign", "sha256")]
     assert all(isinstance(value, int) or all(isinstance(one, int) for one in value) for value in numbers)
 
 
@@ -548,13 +550,16 @@ def _safe(is_safe: bool) -> str:
 def test_an_audit_against_the_finder_stands_in_the_head_of_the_verdicts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "not audited" in doubt(tmp_path)
+    assert "not audited by hand are SFT, DPSH" in doubt(tmp_path)
     _audited(tmp_path, {"SFT": (9, 9), "both": (17, 16)})
+    assert "not audited by hand are DPSH, QMM" in doubt(tmp_path)
+    alike = dict.fromkeys(ARMS, (9, 9))
+    _audited(tmp_path, alike | {"both": (17, 16)})
     assert doubt(tmp_path) == ""
     assert "| SFT, LoRA | 6 | 0.00 | 0.00 | " in agreement(tmp_path)
-    _audited(tmp_path, {"SFT": (9, 9), "both": (17, 14)})
+    _audited(tmp_path, alike | {"both": (17, 14)})
     assert doubt(tmp_path) == "the finder's alone: both 0.94 by rules and 0.78 by hand (n 18)"
-    _audited(tmp_path, {"SFT": (9, 13), "both": (17, 13)})
+    _audited(tmp_path, dict.fromkeys(ARMS, (9, 13)))
     assert "agrees in 0.78" in doubt(tmp_path)
     monkeypatch.setattr(real_study_report, "doubt", lambda: doubt(tmp_path))
     text = report(made_up(AHA))
