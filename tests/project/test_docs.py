@@ -79,7 +79,7 @@ def run_shell(text: str, page: Path) -> None:
     from safekey_interp.cli.app import main
 
     for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
+        words = shlex.split(line.removeprefix("export "), comments=True)
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
             name, _, value = words.pop(0).partition("=")
             os.environ[name] = value
