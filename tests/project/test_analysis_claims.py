@@ -95,6 +95,7 @@ def test_pages_are_quiet_fit_and_can_be_read_and_reached(browser, words, page, w
     assert [url for url in asked(browser) if url.startswith(("http", "ws"))] == []
 
 
+@pytest.mark.timeout(900)
 def test_all_questions_but_the_training_in_processes_of_their_own(prompts, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("BROWSER_PATH", "/nonexistent")
     for name, jobs in (("one", "1"), ("two", "2")):
