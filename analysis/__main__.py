@@ -128,12 +128,12 @@ def _draw(options: argparse.Namespace, words: list[str]) -> None:
 
 
 def _bench(options: argparse.Namespace, bar: Any) -> Any:
-    from analysis.paper.default_prompts import default_prompts
     from analysis.paper.models import Bench
-    from analysis.real_model.real_study_design import ANSWER_LIMIT
 
     if options.run:
         return Bench.of_run(options.out, _known(options.run))
+    from analysis.paper.default_prompts import default_prompts
+    from analysis.real_model.real_study_design import ANSWER_LIMIT
     from safekey_interp.data.trace_reader import read_traces
 
     models = options.models or list(MODELS)

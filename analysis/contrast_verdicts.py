@@ -188,7 +188,7 @@ def _pooled_error(cells: Cells, arms: ErrorOfArms) -> tuple[float, float, float]
     total = of_first + of_second
     if total == 0:
         return mean, 0.0, np.inf
-    return mean, math.sqrt(total), total**2 / (of_first**2 / freedom + of_second**2 / (n_second - 1))
+    return mean, math.sqrt(total), _satterthwaite(total, (of_first, freedom), (of_second, n_second - 1))
 
 
 def _two_sided(mean: float, error: float, freedom: float) -> float:
@@ -242,8 +242,13 @@ def _mixed(cells: Cells) -> tuple[float, float, float]:
     total = max(of_first**2 + of_second**2 - rest, of_first**2, of_second**2)
     if not total > 0:
         return mean, float(np.sqrt(total)), np.inf
-    freedom = total**2 / (of_first**4 / df_first + of_second**4 / df_second + rest**2 / df_rest)
-    return mean, float(np.sqrt(total)), freedom
+    parts = (of_first**2, df_first), (of_second**2, df_second), (rest, df_rest)
+    return mean, float(np.sqrt(total)), _satterthwaite(total, *parts)
+
+
+def _satterthwaite(total: float, *parts: tuple[float, float]) -> float:
+    """Degrees of freedom of a variance, of the variances that it is put together of and theirs (1946)."""
+    return total**2 / sum(variance**2 / freedom for variance, freedom in parts)
 
 
 def smallest_shift(log_odds: Sequence[float], share: float) -> float:

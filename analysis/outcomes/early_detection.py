@@ -30,7 +30,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.outcomes.subject import PARTS, Subject, arguments, is_jailbreak, or_one_line, subject_of
+from analysis.outcomes.subject import PARTS, Subject, arguments, is_jailbreak, subject_of
+from analysis.script_errors import or_one_line
 from analysis.tables import check_places, interval, markdown, publish
 from safekey_interp.capture.component_states import states
 from safekey_interp.data.trace import Trace
@@ -218,4 +219,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    or_one_line(main)
+    or_one_line("early_detection", main)

@@ -22,7 +22,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.outcomes.subject import Subject, arguments, or_one_line, subject_of
+from analysis.outcomes.subject import Subject, arguments, subject_of
+from analysis.script_errors import or_one_line
 from analysis.tables import check_places, interval, markdown, publish
 from safekey_interp.data.trace import Trace
 from safekey_interp.generation.key_sentence_resampling import resample_key_sentences, summarise_rates
@@ -168,4 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    or_one_line(main)
+    or_one_line("sentence_resampling", main)

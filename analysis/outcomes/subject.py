@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -21,7 +20,7 @@ import numpy as np
 
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
-from safekey_interp.errors import InputError, SafekeyError
+from safekey_interp.errors import InputError
 from safekey_interp.generation.local_engine import generate
 from safekey_interp.models.model import Model, load
 from safekey_interp.runs.storage import read_json, write_json
@@ -198,12 +197,3 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md")
     quiet_libraries()
     return parser
-
-
-def or_one_line(main: Callable[[], None]) -> None:
-    """Run a script; a mistake that the user can mend is one line, and exit status 2."""
-    try:
-        main()
-    except SafekeyError as error:
-        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
-        sys.exit(2)

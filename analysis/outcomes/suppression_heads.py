@@ -29,7 +29,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.outcomes.subject import Subject, arguments, is_jailbreak, or_one_line, subject_of
+from analysis.outcomes.subject import Subject, arguments, is_jailbreak, subject_of
+from analysis.script_errors import or_one_line
 from analysis.tables import check_places, markdown, publish
 from safekey_interp.capture.component_states import states
 from safekey_interp.capture.places import Place
@@ -188,4 +189,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    or_one_line(main)
+    or_one_line("suppression_heads", main)

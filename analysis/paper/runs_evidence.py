@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.contrast_verdicts import verdict_told
+from analysis.contrast_verdicts import Tested, verdict_told
 from analysis.paper.responses import mean_of
 from analysis.paper.verdicts import Measured, unmeasured
 from analysis.real_model.real_study_audit import doubt
@@ -102,14 +102,11 @@ def many_toys(folder: Path = SHIPPED) -> list[Measured]:
     asked = results.of(stage.bases).answers
     n = int(((asked["wrapper_split"] == "test") & (asked["label"] == "harmful")).sum()) // len(ARMS)
     return [
-        Measured(
+        _of_contrast(
+            found[pair],
             claim=claim,
             evidence="many toys",
             model=f"{WHOSE}, {' minus '.join(pair)}",
-            value=found[pair].value,
-            low=found[pair].low,
-            high=found[pair].high,
-            p=found[pair].p,
             n=2 * n,
             n_groups=len(stage.bases),
             family=f"{WHOSE}, many toys",
@@ -137,14 +134,11 @@ def trained_smollm2(folder: Path = SHIPPED_SMOLLM2) -> list[Measured]:
     for claim, pair in ABLATIONS.items():
         of_arms = asked[asked["arm"].isin(pair)]
         measured.append(
-            Measured(
+            _of_contrast(
+                found[pair],
                 claim=claim,
                 evidence="trained SmolLM2",
                 model=f"{SMOLLM2}, {' minus '.join(pair)}",
-                value=found[pair].value,
-                low=found[pair].low,
-                high=found[pair].high,
-                p=found[pair].p,
                 n=len(of_arms),
                 n_groups=of_arms["request"].nunique(),
                 family=SMOLLM2,
@@ -154,6 +148,10 @@ def trained_smollm2(folder: Path = SHIPPED_SMOLLM2) -> list[Measured]:
             )
         )
     return measured
+
+
+def _of_contrast(tested: Tested, **about: Any) -> Measured:
+    return Measured(value=tested.value, low=tested.low, high=tested.high, p=tested.p, **about)
 
 
 def _measured(claim: str, model: str, contrast: ClaimContrast, first: str, second: str) -> Measured:

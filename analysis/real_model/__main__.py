@@ -19,8 +19,8 @@ from pathlib import Path
 from analysis.real_model.real_study_choice import begin_with, save_pilot
 from analysis.real_model.real_study_data import Study
 from analysis.real_model.real_study_design import GRID, SHIPPED
+from analysis.script_errors import or_one_line
 from analysis.study_queue import begin, read_share
-from safekey_interp.errors import SafekeyError
 
 ACTIONS = {
     "gate": "make the training traces, and see whether the style of U passes",
@@ -59,11 +59,7 @@ def main() -> None:
         parser.error("--out: expected the folder of the runs")
     if options.data is None and (action not in _NEED_NO_DATA or (action == "report" and options.out)):
         parser.error("--data: expected the folder of prompts and traces")
-    try:
-        _do(action, options)
-    except SafekeyError as error:
-        print(f"analysis.real_model: {error}", file=sys.stderr)
-        sys.exit(2)
+    or_one_line("analysis.real_model", lambda: _do(action, options))
 
 
 def _is_shipped(name: str) -> bool:

@@ -21,7 +21,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from safekey_interp.errors import SafekeyError
+from analysis.script_errors import or_one_line
 
 
 def main() -> None:
@@ -40,11 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.out is None and (options.save or not (options.report or options.power)):
         parser.error("--out: expected the folder of the runs")
-    try:
-        _do(options)
-    except SafekeyError as error:
-        print(f"analysis.replication: {error}", file=sys.stderr)
-        sys.exit(2)
+    or_one_line("analysis.replication", lambda: _do(options))
 
 
 def _do(options: argparse.Namespace) -> None:

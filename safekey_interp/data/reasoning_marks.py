@@ -63,4 +63,5 @@ def starts_marked(text: str) -> bool:
 
 
 def _is_marked_in_prose(text: str) -> bool:
-    return any(text.lstrip().startswith(opening) and closing in text for opening, closing in _BOTH)
+    text = text.lstrip()
+    return any(text.startswith(opening) and closing in text for opening, closing in _BOTH)

@@ -17,9 +17,10 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from analysis.outcomes import early_detection, sentence_resampling, suppression_heads
 from analysis.outcomes.early_detection import PREFIXES, Read, detected
-from analysis.outcomes.subject import PARTS, Subject, or_one_line, subject_of
+from analysis.outcomes.subject import PARTS, Subject, subject_of
 from analysis.real_model import real_study_prompts, real_study_selection
 from analysis.real_model.real_study_design import Sizes
+from analysis.script_errors import or_one_line
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.residual_edits import edited
 from safekey_interp.data.trace import Trace
@@ -173,7 +174,7 @@ def test_a_table_without_a_place_is_said_before_anything_is_asked(
     monkeypatch.setattr("sys.argv", ["early_detection", "--models", "organism:base", "--write"])
     monkeypatch.setattr(early_detection, "read", lambda *_: pytest.fail("it was asked"))
     with pytest.raises(SystemExit) as ended:
-        or_one_line(early_detection.main)
+        or_one_line("early_detection", early_detection.main)
     assert ended.value.code == 2
     assert "no place for early-detection-organism-base" in capsys.readouterr().err
 
