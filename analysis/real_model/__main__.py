@@ -18,7 +18,7 @@ from pathlib import Path
 
 from analysis.real_model.real_study_choice import begin_with, save_pilot
 from analysis.real_model.real_study_data import Study
-from analysis.real_model.real_study_design import GRID, SHIPPED
+from analysis.real_model.real_study_design import ANSWER_LIMIT, GRID, SHIPPED
 from analysis.script_errors import or_one_line
 from analysis.study_queue import begin, read_share
 
@@ -107,6 +107,14 @@ def _gate(study: Study) -> None:
         found = style(study.traces(setting))
         aurocs = f"U without the request {found.frame:.3f}, U {found.whole:.3f}, prompt {found.prompt:.3f}"
         print(f"wrapped share {share:g}: AUROC of words of {aurocs}")
+        tokens = study.base().tokenizer
+        lengths = [
+            len(tokens(trace.response, add_special_tokens=False)["input_ids"]) for trace in study.traces(setting)
+        ]
+        within = (
+            f"{limit} tokens {sum(n <= limit for n in lengths) / len(lengths):.3f}" for limit in (60, ANSWER_LIMIT)
+        )
+        print(f"responses that end within {', '.join(within)}")
 
 
 def _queue(action: str, study: Study, options: argparse.Namespace) -> None:
