@@ -31,6 +31,8 @@ class Chosen(NamedTuple):
     """Weight of K at the dose of query-mask modelling."""
     log_odds: float
     """Smallest effect of interest on the log-odds, nats."""
+    lora_rate: float
+    """Learning rate of the two runs that ship."""
 
     @property
     def outcomes(self) -> tuple[Outcome, Outcome]:

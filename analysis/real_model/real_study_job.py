@@ -81,7 +81,8 @@ def cells() -> list[Cell]:
 
 def config_of(cell: Cell, out: Path, chosen: Chosen, changes: Changes | None = None) -> TrainingConfig:
     """The recipe of SFT with the design's settings, the pilot's choice, what the arm changes, and further changes."""
-    changed = {"learning_rate": chosen.setting.rate, **changes_of(cell.arm, chosen.dose), **(changes or {})}
+    rate = chosen.setting.rate if cell.way == "full" else chosen.lora_rate
+    changed = {"learning_rate": rate, **changes_of(cell.arm, chosen.dose), **(changes or {})}
     pairs = [f"{name}={value}" for name, value in changed.items()]
     adapters = [f"lora_rank={LORA_RANK}"] if cell.way == "LoRA" else []
     return read_config(RECIPE, [*SETTINGS, *pairs, *adapters, f"seed={cell.seed}", f"out={out}"])

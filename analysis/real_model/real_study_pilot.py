@@ -2,9 +2,10 @@
 
 By SFT alone on development prompts and wrappers, with a seed of its own. The first setting of ``GRID`` at which SFT's
 aha share on harmful requests in unseen development wrappers lies in ``GO``, with U and K found and plain requests told
-apart, serves all arms. With none it is a no-go: the setting that came nearest serves, and nothing is tested. The
-control's dose is matched as in :mod:`train.dose_match`, to a quarter. The smallest effect of interest on the log-odds
-is the smallest shift of all of SFT's that carries as large a share of the requests across 0 as the primary outcome's.
+apart, serves all arms. With none it is a no-go: the setting that came nearest serves, and nothing is tested. The two
+runs that ship have a rate of their own, of LoRA, chosen by the same rules. The control's dose is matched as in
+:mod:`train.dose_match`, to a quarter. The smallest effect of interest on the log-odds is the smallest shift of all of
+SFT's that carries as large a share of the requests across 0 as the primary outcome's.
 
 What a run found is in ``pilot/NAME.json``, with a hash of what it depends on, and is not run again; what ships counts.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ from analysis.real_model.real_study_design import (
     GO,
     GRID,
     LEAST_FOUND,
+    LORA_RATES,
     PILOT_SEED,
     PLAIN,
     PRIMARY,
     Arm,
     Changes,
     Setting,
+    Way,
 )
 from analysis.real_model.real_study_job import Cell, answered, digest_of, log_odds, settings_of, tuned
 from analysis.real_model.real_study_results import counted, read_answers
@@ -47,25 +50,36 @@ _WEIGHT = 0.2
 
 def pilot(study: Study) -> str:
     """Choose; what was chosen, and by what, as Markdown, is also in ``pilot.md``."""
-    tried: list[dict[str, Any]] = []
-    for setting in GRID:
-        tried.append(trial(setting, study))
-        print(f"{setting.name}: aha share {tried[-1]['wrapped']:.3f}", file=sys.stderr, flush=True)
-        if is_go(tried[-1]):
-            break
-    nearest = min(tried, key=lambda record: (not is_go(record), not is_competent(record), _distance(record)))
+    tried, nearest = _first_go(GRID, study)
     setting, go = Setting(**nearest["setting"]), is_go(nearest)
-    chosen = Chosen(setting, go, matched(setting, study), nearest["smallest"] or math.nan)
+    adapted, of_adapters = _first_go([Setting(rate, setting.wrapped) for rate in LORA_RATES], study, "LoRA")
+    rate = of_adapters["setting"]["rate"]
+    chosen = Chosen(setting, go, matched(setting, study), nearest["smallest"] or math.nan, rate)
     write_chosen(study.out / "chosen.json", chosen)
     said = [
         f"{'Go' if go else 'No-go: no setting leaves room in both directions; the runs describe, and test nothing'}.",
         f"Learning rate of all arms: {setting.rate:g}; share of wrapped training traces: {setting.wrapped:g}.",
         f"Weight of K at the dose of query-mask modelling: {chosen.dose:g}.",
         f"Smallest effect of interest on the log-odds: {chosen.log_odds:.2f} nats.",
+        f"The two runs that ship, by LoRA: learning rate {rate:g}, {'a' if is_go(of_adapters) else 'no'} go by the same "
+        "rules.",
     ]
-    text = "\n\n".join([markdown(_table(tried)), *said])
+    text = "\n\n".join([markdown(_table(tried)), *said[:-1], markdown(_table(adapted)), said[-1]])
     write_aside(study.out / "pilot.md", lambda aside: aside.write_text(f"{text}\n", encoding="utf-8"))
     return text
+
+
+def _first_go(
+    settings: Iterable[Setting], study: Study, way: Way = "full"
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Try settings until one is a go; what was tried, and the go or what came nearest."""
+    tried: list[dict[str, Any]] = []
+    for setting in settings:
+        tried.append(trial(setting, study, way))
+        print(f"{setting.name}, {way}: aha share {tried[-1]['wrapped']:.3f}", file=sys.stderr, flush=True)
+        if is_go(tried[-1]):
+            break
+    return tried, min(tried, key=lambda record: (not is_go(record), not is_competent(record), _distance(record)))
 
 
 def is_competent(record: dict[str, Any]) -> bool:
@@ -84,9 +98,9 @@ def _distance(record: dict[str, Any]) -> float:
     return max(low - record["wrapped"], record["wrapped"] - high, 0.0)
 
 
-def trial(setting: Setting, study: Study) -> dict[str, Any]:
+def trial(setting: Setting, study: Study, way: Way = "full") -> dict[str, Any]:
     """SFT at a setting, asked what development asks."""
-    cell, asked = Cell("SFT", PILOT_SEED), study.prompts.development
+    cell, asked = Cell("SFT", PILOT_SEED, way), study.prompts.development
 
     def ask() -> dict[str, Any]:
         run = tuned(cell, study, _trial(setting))
@@ -95,7 +109,8 @@ def trial(setting: Setting, study: Study) -> dict[str, Any]:
         wrapped = [t for t in asked if t.source == "wrapped" and t.label == "harmful"]
         return {"setting": setting._asdict()} | shares(table) | _scale(log_odds(run.model, wrapped))
 
-    return _kept(study.out / "pilot" / f"{setting.name}.json", _depends_on(cell, (setting, study)), ask)
+    name = setting.name if way == "full" else f"{way}-{setting.name}"
+    return _kept(study.out / "pilot" / f"{name}.json", _depends_on(cell, (setting, study)), ask)
 
 
 def _kept(file: Path, depends_on: dict[str, Any], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -164,7 +179,7 @@ def _dose_of(arm: Arm, term: str, weight: float, of: tuple[Setting, Study]) -> f
 
 def _trial(setting: Setting) -> Chosen:
     """A setting before anything else is known."""
-    return Chosen(setting, False, _WEIGHT, math.nan)
+    return Chosen(setting, False, _WEIGHT, math.nan, setting.rate)
 
 
 def _table(tried: list[dict[str, Any]]) -> pd.DataFrame:

@@ -77,7 +77,7 @@ from safekey_interp.segmentation.segmenter import segment_all
 pytestmark = pytest.mark.slow
 
 SETTING = Setting(1e-3, 0.25)
-CHOSEN = Chosen(SETTING, True, 0.2, 0.5)
+CHOSEN = Chosen(SETTING, True, 0.2, 0.5, 5e-4)
 AHA = dict.fromkeys([cell.arm for cell in cells()], 0.5) | {"both": 0.85}
 """Planted shares of safe key sentences: both losses move them, nothing else does."""
 
@@ -406,7 +406,8 @@ def test_arms_of_a_seed_differ_in_their_losses_alone(tmp_path: Path) -> None:
     assert len({str([config[name] for name in sorted(losses)]) for config in full}) == len(full) == 6
     for arm in SHIPPED.values():
         plain, lora = (config_of(Cell(arm, 1, way), tmp_path, CHOSEN) for way in ("full", "LoRA"))
-        assert dataclasses.replace(lora, lora_rank=None) == plain
+        assert dataclasses.replace(lora, lora_rank=None, learning_rate=plain.learning_rate) == plain
+        assert (plain.learning_rate, lora.learning_rate) == (SETTING.rate, CHOSEN.lora_rate)
 
 
 def test_a_killed_training_goes_on_to_the_same_bits(study: Study) -> None:
