@@ -36,8 +36,8 @@ PILOT_SEED = 0
 LORA_RANK = 4
 """Of the two runs that ship: 2.4 MB each at half precision."""
 LORA_RATES = (5e-4, 1e-3, 2e-3)
-"""Learning rates of LoRA in the order in which the pilot tries them: an adapter takes about ten times the rate of a full
-run (Schulman et al., "LoRA without regret", 2025)."""
+"""Learning rates of LoRA in the order in which the pilot tries them: about ten times the rate of a full run suits an
+adapter (Schulman et al., "LoRA without regret", 2025)."""
 
 Way = Literal["full", "LoRA"]
 Arm = Literal["SFT", "DPSH", "QMM", "both", "kw matched", "DPSH shuffled"]

@@ -61,8 +61,8 @@ def pilot(study: Study) -> str:
         f"Learning rate of all arms: {setting.rate:g}; share of wrapped training traces: {setting.wrapped:g}.",
         f"Weight of K at the dose of query-mask modelling: {chosen.dose:g}.",
         f"Smallest effect of interest on the log-odds: {chosen.log_odds:.2f} nats.",
-        f"The two runs that ship, by LoRA: learning rate {rate:g}, {'a' if is_go(of_adapters) else 'no'} go by the same "
-        "rules.",
+        f"Learning rate of the two runs that ship, by LoRA: {rate:g}; by the same rules "
+        f"{'a' if is_go(of_adapters) else 'no'} go.",
     ]
     text = "\n\n".join([markdown(_table(tried)), *said[:-1], markdown(_table(adapted)), said[-1]])
     write_aside(study.out / "pilot.md", lambda aside: aside.write_text(f"{text}\n", encoding="utf-8"))
