@@ -161,6 +161,7 @@ def test_wrong_words_end_in_one_line(here: Path, command: Type, case: str) -> No
     assert {path.name for path in here.iterdir()} == {"p.jsonl"}
 
 
+@pytest.mark.slow
 def test_prompts_are_answered_and_then_probed(here: Path, command: Type) -> None:
     write_prompts(24)
     words = ["probe", "--prompts", "p.jsonl", "--generate", "--max-new-tokens", 64, "--no-report", "--examples", 2]

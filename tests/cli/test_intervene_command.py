@@ -97,6 +97,7 @@ def test_given_files_are_used(here: Path, command: Type) -> None:
     assert set(open_run("runs/organism-traces-trajectory").effects["layer"]) == {1, 2}
 
 
+@pytest.mark.slow
 def test_responses_under_a_direction_are_written_counted_and_shown(here: Path, command: Type) -> None:
     words = ("--generate", "--scale", "0", "--scale", "0.5", "--n-random", "1", "--max-new-tokens", "24")
     asked = ("intervene", "direction", "--traces", "traces.jsonl", "--n-folds", "2", *words)

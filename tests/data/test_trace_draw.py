@@ -34,6 +34,7 @@ def test_strata_have_their_shares() -> None:
             assert abs(counts[stratum] - limit * n / len(ROWS)) <= 2, (limit, stratum)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 450), st.integers(0, 5))
 def test_a_draw_holds_so_many_in_order_and_whole_groups(limit: int, seed: int) -> None:

@@ -138,6 +138,7 @@ def test_a_hundred_thousand_traces_never_stand_in_memory(tmp_path):
     assert peak < 5e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", mostly_slow([".json", ".csv", ".parquet"], quick=(".json",)))
 def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
     peaks = []

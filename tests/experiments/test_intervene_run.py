@@ -275,6 +275,7 @@ def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
     assert not parts.exists()
 
 
+@pytest.mark.slow
 def test_a_ranking_is_work_that_is_kept_and_shared(runs: Any, tmp_path: Path) -> None:
     class Stopping(Progress):
         """Stops in the last piece of the first round, whose steps it counts."""
@@ -303,6 +304,7 @@ def test_a_ranking_is_work_that_is_kept_and_shared(runs: Any, tmp_path: Path) ->
     pd.testing.assert_frame_equal(run.effects, runs("edges").effects, check_exact=True)
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_run(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run_in_team(2, data(), out, **KNOCKOUT) == [0, 0]
@@ -367,6 +369,7 @@ def test_traces_that_cannot_be_measured_are_named_and_none_left_is_no_run(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.slow
 def test_directions_that_are_kept_steer_other_traces(tmp_path: Path) -> None:
     run = run_of("direction", tmp_path / "run", keep_directions=True)
     [file] = sorted((run.path / "directions").iterdir())

@@ -94,6 +94,7 @@ def in_conditions(data: list[Trace]) -> list[Trace]:
     ]
 
 
+@pytest.mark.slow
 def test_conditions_stand_apart_in_every_table(tmp_path: Path, model: Model) -> None:
     data = in_conditions(DATA)
     run = run_probe(model, data, out=tmp_path / "run", layers=[1], **SETTINGS)
@@ -150,6 +151,7 @@ def test_conditions_of_a_killed_run_are_those_of_one_that_nobody_killed(tmp_path
     assert (tmp_path / "run" / "transfer.parquet").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("twelfth", mostly_slow(range(1, 13), quick=(5, 12)))
 def test_killed_once_anywhere(whole: Path, tmp_path: Path, twelfth: int) -> None:
     """While chunks are written, while tables are joined, in the last steps."""
@@ -178,6 +180,7 @@ def test_killed_at_any_time(whole: Path, tmp_path: Path) -> None:
     assert_same(out, whole)
 
 
+@pytest.mark.slow
 def test_parts_that_are_gone_or_not_as_written_are_measured_again(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run_in_child(DATA, out, kill_at=n_changes(whole) * 3 // 4, **SETTINGS) == -9

@@ -184,6 +184,7 @@ def test_little_temperature_is_greedy() -> None:
     assert [cold[request.trace.trace_id, 0] for request in requests] == generate(model(), asked(4), max_new_tokens=24)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "gpt_oss", "qwen3_moe"])
 def test_samples_of_one_prompt_share_its_past_and_stay_what_they_are(architecture: str) -> None:
     """Two prompts of different lengths, eight samples each: past sliding windows and padding, as each alone."""

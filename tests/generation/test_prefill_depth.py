@@ -91,6 +91,7 @@ def _moved(found, response: str, start: int):
     return replace(found, response=response, key_sentence=CharSpan(start, start + 8))
 
 
+@pytest.mark.slow
 def test_controls_stand_at_the_same_depths_behind_the_same_prompts() -> None:
     model = load("organism")
     harmful = [t.with_(given={}) for t in shipped(40) if t.label == "harmful" and segment(t).key_sentence]

@@ -363,6 +363,7 @@ def test_summaries_are_means_with_their_controls() -> None:
     assert set(found["control_kind"]) == {"drawn"}
 
 
+@pytest.mark.slow
 def test_the_largest_over_places_is_of_the_draws_that_all_of_them_have() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):

@@ -79,6 +79,7 @@ def test_a_planted_direction_is_found_at_the_theoretical_auroc():
     assert row_of(result).silhouette > 0
 
 
+@pytest.mark.slow
 def test_labels_that_mean_nothing_give_auroc_one_half_and_honest_p_values():
     aurocs, p_values, covered, nulls = [], [], [], []
     for seed in range(60):

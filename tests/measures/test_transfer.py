@@ -127,6 +127,7 @@ def test_states_that_only_know_their_group_carry_nothing_over():
         assert pair(honest, fitted, tested).p_value > 0.05
 
 
+@pytest.mark.slow
 def test_labels_that_mean_nothing_give_one_half_and_honest_p_values():
     found, p_values, nulls = [], [], []
     for seed in range(40):

@@ -294,6 +294,7 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
         encode(Slow(), trace, reference_forward.segmentation(trace))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", mostly_slow(TOKENIZERS, quick=("byte level", "unigram")))
 def test_the_time_is_linear_in_the_length(kind: str) -> None:
     """A megabyte of words, of no spaces at all, of emoji: seconds, not minutes."""

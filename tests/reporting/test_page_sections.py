@@ -46,6 +46,7 @@ def sections_on(page: Path) -> list[str]:
     return [about["id"] for tag, about in read(page)[1].tags if tag == "section"]
 
 
+@pytest.mark.slow
 def test_a_package_adds_a_section_without_touching_another_module(tmp_path: Path, package: str) -> None:
     page = write_report(write_run(tmp_path / "run", n_traces=24, n_layers=2, n_heads=2, n_examples=1))
     assert sections_on(page)[3:6] == ["knew", "lengths", "chance"]

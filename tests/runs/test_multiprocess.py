@@ -49,7 +49,7 @@ def chunks_by(out: Path) -> dict[tuple[int, int], int]:
     return {(who["process"], who["of"]): who["chunks"] for who in open_run(out).manifest["measured_by"]}
 
 
-@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_tables_are_those_of_one_process(whole: Path, tmp_path: Path, n: int) -> None:
     out = tmp_path / "run"
     assert run_in_team(n, DATA, out, **SETTINGS) == [0] * n

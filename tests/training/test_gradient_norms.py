@@ -45,6 +45,7 @@ def test_norms_are_those_of_the_gradients_however_the_step_is_cut(tmp_path: Path
     assert summed["lm"] == pytest.approx(2 * found["lm"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_training_does_not_notice_and_the_table_says_when(tmp_path: Path) -> None:
     plain = trained(tmp_path / "plain", key_weight=0.1)
     noted = trained(tmp_path / "noted", key_weight=0.1, log_gradient_norms_every=3)

@@ -69,6 +69,7 @@ def learn(states: Tensor, y: Tensor, rate: float, *, n_steps: int = N_STEPS, bat
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.1, 1.0, 3.0])
 @pytest.mark.parametrize("width", mostly_slow(WIDTHS, quick=(64, 576)))
 def test_a_head_learns_by_the_rule_at_any_width_and_scale(width: int, scale: float) -> None:
@@ -79,6 +80,7 @@ def test_a_head_learns_by_the_rule_at_any_width_and_scale(width: int, scale: flo
     assert max(learn(states, y, rule(states), n_steps=400)[200:]) < 0.1, "nor do many"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
 def test_states_so_large_that_the_first_weights_say_much_are_learned_too(width: int) -> None:
     states, y = frozen_states(width, 30.0)

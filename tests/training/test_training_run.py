@@ -174,6 +174,7 @@ def test_auxiliary_losses_wait_for_their_epochs(tmp_path: Path) -> None:
     assert any(not torch.equal(weights(run.path)[name], tensor) for name, tensor in other.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -246,6 +247,7 @@ def test_biases_of_the_head_are_trained_and_norms_do_not_decay(tmp_path: Path) -
             assert decay[id(parameter)] == 0.0, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", [False, True])
 def test_the_flag_of_checkpointing_does_something(tmp_path: Path, on: bool) -> None:
     """In the reference it did nothing. Here every layer runs a second time in the backward pass, or it does not."""
@@ -319,6 +321,7 @@ def test_adapters_are_trained_with_the_head_and_merged(tmp_path: Path) -> None:
         assert torch.equal(tensor, merged.hf.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_adapters_with_checkpointing_and_accumulation_are_the_same(tmp_path: Path) -> None:
     options = {"lora_rank": 4, "learning_rate": 1e-2}
     one = trained(tmp_path / "one", fresh_model(dropout=0.0), **options)
@@ -334,6 +337,7 @@ def test_an_adapter_on_the_unembedding_learns(tmp_path: Path) -> None:
     assert not torch.equal(model.hf.lm_head.weight, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["qwen3_moe", "gemma3_text"])
 def test_models_that_are_written_under_other_names_are_read_back(tmp_path: Path, architecture: str) -> None:
     run = trained(tmp_path / "run", tiny(architecture), patience=3, evaluate_every=2)
@@ -354,6 +358,7 @@ def tiny(architecture: str) -> Model:
     return from_hf(hf, byte_level_tokenizer(), spec=architecture)
 
 
+@pytest.mark.slow
 def test_all_weights_are_not_trained_in_half_precision(tmp_path: Path) -> None:
     model = fresh_model()
     model.hf.to(torch.bfloat16)
@@ -409,6 +414,7 @@ def test_a_compiled_model_trains_as_it_was_written(
     assert model.hf.get_decoder()._compiled_call_impl is None
 
 
+@pytest.mark.slow
 def test_steps_in_place_of_epochs(tmp_path: Path) -> None:
     run = trained(tmp_path / "run", max_steps=5, epochs=5, auxiliary_epochs=2, log_every=1)
     assert run.steps is not None
@@ -497,6 +503,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_without_the_extra_it_says_which(tmp_path: Path) -> None:
     """In a process that finds no peft."""
     code = (
