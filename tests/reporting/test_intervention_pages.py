@@ -182,6 +182,10 @@ def test_points_have_whiskers_to_their_bounds(summary):
     assert control["y"] == [pytest.approx(row["control"], abs=1e-4)]
     assert spec["layout"]["xaxis"]["ticktext"] == ["U → &lt;b&gt;rest&lt;/b&gt;"]
     assert measured["marker"]["symbol"] != control["marker"]["symbol"]
+    joined = pd.concat([table.assign(model=name) for name in ("first", "second")])
+    of_both = [({"model": name} | places[0][0], name) for name in ("first", "second")]
+    [measured, _] = figures.effect_by_place.spec(joined, places=of_both, control="random keys", subset="all")["data"]
+    assert measured["y"] == [pytest.approx(row["value"], abs=1e-4)] * 2, "tables that were joined repeat their index"
 
 
 def test_a_map_has_a_neutral_middle_at_0(summary):

@@ -95,7 +95,7 @@ def effect_by_place(
     Raises:
         RunError: no row with a number for the selection.
     """
-    rows = _rows(summary, wanted)
+    rows = _rows(summary, wanted).reset_index(drop=True)
     drawn = [(part.iloc[0], name) for where, name in places if len(part := _matching(rows, where))]
     if not drawn:
         raise RunError("summary: no row for any of the places")
