@@ -95,8 +95,8 @@ def effect_by_place(
     Raises:
         RunError: no row with a number for the selection.
     """
-    rows = _rows(summary, wanted).reset_index(drop=True)
-    drawn = [(part.iloc[0], name) for where, name in places if len(part := _matching(rows, where))]
+    rows = _with_numbers(summary, wanted).reset_index(drop=True)
+    drawn = [(_once(part, wanted).iloc[0], name) for where, name in places if len(part := _matching(rows, where))]
     if not drawn:
         raise RunError("summary: no row for any of the places")
     data: list[Spec] = []
@@ -190,16 +190,25 @@ def whole_effects(summary: Table, chosen: Collection[str]) -> Table:
 
 
 def _rows(summary: Table, wanted: Mapping[str, Any], x: str = "") -> Table:
-    """The wanted rows with a number, each place once: beside the kind of control that is wanted, or the default; of
-    the whole span's effect unless the axis is its share, or something else is wanted."""
-    summary = whole_effects(summary, (*wanted, x))
-    rows = summary if "control_kind" in wanted else default_rows(summary)
+    """The wanted rows with a number, each place once."""
+    return _once(_with_numbers(summary, wanted, x), wanted)
+
+
+def _with_numbers(summary: Table, wanted: Mapping[str, Any], x: str = "") -> Table:
+    """The wanted rows with a number: of the whole span's effect unless the axis is its share, or something else is
+    wanted."""
+    rows = whole_effects(summary, (*wanted, x))
     rows = _matching(rows, {name: value for name, value in wanted.items() if _is_nan(value)})
     rows = select(rows, "summary", **{name: value for name, value in wanted.items() if not _is_nan(value)})
     rows = rows.loc[rows["value"].notna()]
     if rows.empty:
         raise RunError("summary: no row with a number for the selection")
     return rows
+
+
+def _once(rows: Table, wanted: Mapping[str, Any]) -> Table:
+    """Each place once: beside the kind of control that is wanted, or the default."""
+    return rows if "control_kind" in wanted else default_rows(rows)
 
 
 def _matching(rows: Table, where: Mapping[str, Any]) -> Table:
