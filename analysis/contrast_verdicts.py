@@ -169,6 +169,20 @@ def verdict_told(row: Tested, outcome: Outcome) -> str:
     return f"{row.verdict}, in the other direction" if is_other else row.verdict
 
 
+def by_verdict(rows: Sequence[Tested], outcome: Outcome) -> str:
+    """The contrasts of each verdict, as a line."""
+    words = [verdict_told(row, outcome) for row in rows]
+    of = {
+        word: [
+            f"{row.contrast.first} minus {row.contrast.second}"
+            for row, own in zip(rows, words, strict=True)
+            if own == word
+        ]
+        for word in sorted(set(words), key=lambda word: ([SHOWN, EXCLUDED, OPEN].index(word.split(",")[0]), word))
+    }
+    return "; ".join(f"**{word}**: {', '.join(names)}" for word, names in of.items())
+
+
 def p_told(value: float) -> str:
     """A p-value as tables have it."""
     return "n/a" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"

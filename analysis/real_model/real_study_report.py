@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.contrast_verdicts import LEVEL_TOLD, Outcome, p_told, told, verdict_told
+from analysis.contrast_verdicts import LEVEL_TOLD, Outcome, by_verdict, p_told, told, verdict_told
 from analysis.real_model.real_study_audit import agreement, doubt, is_audited
 from analysis.real_model.real_study_design import ARMS, PRIMARY
 from analysis.real_model.real_study_results import Results
@@ -85,7 +85,9 @@ def _of_outcome(results: Results, outcome: Outcome) -> str:
     head = f"{outcome.name}, {outcome.unit}; smallest effect of interest {outcome.smallest:.3g}; {stage.name}{level}"
     if outcome.column == PRIMARY.column and stage.level is not None and (against := doubt()):
         head += f"; {against}"
-    return f"{head}\n\n{markdown(pd.DataFrame([_line(one, outcome) for one in decided(results, outcome)]))}"
+    rows = decided(results, outcome)
+    said = "" if stage.level is None else f"{by_verdict([one.tested for one in rows], outcome)}\n\n"
+    return f"{head}\n\n{said}{markdown(pd.DataFrame([_line(one, outcome) for one in rows]))}"
 
 
 def _line(one: Decided, outcome: Outcome) -> dict[str, str]:

@@ -18,6 +18,7 @@ from analysis.contrast_verdicts import (
     LEVEL_TOLD,
     Outcome,
     Tested,
+    by_verdict,
     over_first,
     p_told,
     smallest_shift,
@@ -115,8 +116,9 @@ def _of_outcome(results: Results, outcome: Outcome, stage: Stage) -> str:
     head = f"{outcome.name}, {outcome.unit}; smallest effect of interest {outcome.smallest}; {stage.name}"
     head += "" if stage.level is None else f"; {LEVEL_TOLD.format(stage.level)}"
     head += too_malformed(answers) + (_carried(answers, outcome) if outcome.column == CO_PRIMARY.column else "")
-    table = pd.DataFrame([_line(row, outcome) for row in decided(results, outcome, stage)])
-    return f"{head}\n\n{markdown(table)}"
+    rows = decided(results, outcome, stage)
+    said = "" if stage.level is None else f"{by_verdict(rows, outcome)}\n\n"
+    return f"{head}\n\n{said}{markdown(pd.DataFrame([_line(row, outcome) for row in rows]))}"
 
 
 def _carried(answers: Table, outcome: Outcome) -> str:
