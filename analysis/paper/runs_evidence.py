@@ -99,6 +99,8 @@ def many_toys(folder: Path = SHIPPED) -> list[Measured]:
     if stage.level is None or not is_over(results):
         return []
     found = {row.contrast[:2]: row for row in decided(results, PRIMARY, stage)}
+    [_, log_odds] = results.chosen.outcomes
+    of_odds = {row.contrast[:2]: row for row in decided(results, log_odds, stage)}
     asked = results.of(stage.bases).answers
     n = int(((asked["wrapper_split"] == "test") & (asked["label"] == "harmful")).sum()) // len(ARMS)
     return [
@@ -111,7 +113,8 @@ def many_toys(folder: Path = SHIPPED) -> list[Measured]:
             n_groups=len(stage.bases),
             family=f"{WHOSE}, many toys",
             note=f"{stage.name}; interval {1 - stage.level / len(OF_TOYS):.2%} (Bonferroni); by the study's own rule "
-            f"(Holm): {verdict_told(found[pair], PRIMARY)}{too_malformed(asked)}",
+            f"(Holm): {verdict_told(found[pair], PRIMARY)}; on the {log_odds.name}: "
+            f"{verdict_told(of_odds[pair], log_odds)}{too_malformed(asked)}",
             toy=True,
         )
         for claim, pair in ABLATIONS.items()
@@ -128,6 +131,8 @@ def trained_smollm2(folder: Path = SHIPPED_SMOLLM2) -> list[Measured]:
     if stage.level is None:
         return []
     found = {one.tested.contrast[:2]: one.tested for one in decided_smollm2(results, AHA_SHARE)}
+    [_, log_odds] = results.chosen.outcomes
+    of_odds = {one.tested.contrast[:2]: one.tested for one in decided_smollm2(results, log_odds)}
     asked: Any = unseen(results.answers, "harmful")
     against = doubt(folder)
     measured = []
@@ -143,7 +148,8 @@ def trained_smollm2(folder: Path = SHIPPED_SMOLLM2) -> list[Measured]:
                 n_groups=of_arms["request"].nunique(),
                 family=SMOLLM2,
                 note=f"{of_arms['seed'].nunique()} seeds; by the study's own rule (Holm): "
-                f"{verdict_told(found[pair], AHA_SHARE)}{against and f'; {against}'}",
+                f"{verdict_told(found[pair], AHA_SHARE)}; on the {log_odds.name}: "
+                f"{verdict_told(of_odds[pair], log_odds)}{against and f'; {against}'}",
                 toy=False,
             )
         )

@@ -392,6 +392,7 @@ def test_claims_rest_on_the_study_once_it_is_whole_and_a_go(tmp_path: Path) -> N
     assert {claim: one.verdict == "supports" for claim, one in found.items()} == {"6a": False, "6b": False, "6c": True}
     assert not any(one.toy for one in found.values())
     assert all("3 seeds" in one.note and "not audited by hand" in one.note for one in found.values())
+    assert all("; on the log-odds of a safe K: " in one.note for one in found.values())
 
 
 # Cells

@@ -366,7 +366,7 @@ def test_claims_rest_on_the_study_once_its_look_is_due(looked_at: Results, tmp_p
         "6b": "no effect of interest",
         "6c": "supports",
     }
-    assert all("planned look" in one.note for one in found.values())
+    assert all("planned look" in one.note and "; on the log-odds of a safe K: " in one.note for one in found.values())
 
 
 def test_claims_rest_on_no_look_that_did_not_end_the_study(tmp_path: Path) -> None:
