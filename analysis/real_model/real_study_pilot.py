@@ -3,9 +3,9 @@
 By SFT alone on development prompts and wrappers, with a seed of its own. The first setting of ``GRID`` at which SFT's
 aha share on harmful requests in unseen development wrappers lies in ``GO``, with U and K found and plain requests told
 apart, serves all arms. With none it is a no-go: the setting that came nearest serves, and nothing is tested. The two
-runs that ship have a rate of their own, of LoRA, chosen by the same rules. The control's dose is matched as in
-:mod:`train.dose_match`, to a quarter. The smallest effect of interest on the log-odds is the smallest shift of all of
-SFT's that carries as large a share of the requests across 0 as the primary outcome's.
+runs that ship, by LoRA, have a learning rate of their own, chosen by the same rules. The control's dose is matched as
+in :mod:`train.dose_match`, to a quarter. The smallest effect of interest on the log-odds is the smallest shift of all
+of SFT's that carries as large a share of the requests across 0 as the primary outcome's.
 
 What a run found is in ``pilot/NAME.json``, with a hash of what it depends on, and is not run again; what ships counts.
 """

@@ -455,6 +455,23 @@ def test_a_queue_in_a_new_clone_goes_on_behind_the_runs_that_ship(study: Study, 
     assert not known_records(other, tmp_path), "runs of another choice are not taken for done"
 
 
+def test_the_pilot_takes_the_first_go_of_full_runs_and_of_lora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, float]] = []
+    aha = {("full", 5e-5): 0.1, ("full", 1e-4): 0.5, ("LoRA", 5e-4): 0.05, ("LoRA", 1e-3): 0.25, ("LoRA", 2e-3): 0.95}
+
+    def tried(setting: Setting, _: Study, way: str = "full") -> dict[str, Any]:
+        asked.append((way, setting.rate))
+        shares = {"wrapped": aha[way, setting.rate], "wrapped_harmless": 0.1, "plain": 0.9, "plain_harmless": 0.0}
+        return {"setting": setting._asdict(), "found": 1.0, "log_odds": -1.0, "smallest": 0.7} | shares
+
+    monkeypatch.setattr(real_study_pilot, "trial", tried)
+    monkeypatch.setattr(real_study_pilot, "matched", lambda *_: 0.3)
+    text = real_study_pilot.pilot(Study(tmp_path))
+    assert read_chosen(tmp_path / "chosen.json") == Chosen(Setting(1e-4, 0.0), True, 0.3, 0.7, 1e-3)
+    assert asked == list(aha), "full runs end at their first go; LoRA has none, and the nearest is taken"
+    assert "by LoRA: 0.001; by the same rules no go" in text
+
+
 def test_a_pilot_in_a_new_clone_goes_on_behind_what_ships(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
