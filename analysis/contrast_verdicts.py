@@ -47,6 +47,11 @@ class Contrast(NamedTuple):
     asks: str
     """What it says when it is shown in the direction that the design names."""
 
+    @property
+    def name(self) -> str:
+        """As tables have it."""
+        return f"{self.first} minus {self.second}"
+
 
 class Outcome(NamedTuple):
     """An outcome whose contrasts are tested."""
@@ -153,7 +158,7 @@ def verdicts(
 def told(row: Tested, strata: str | None = None) -> dict[str, str]:
     """A contrast as a line of a table; ``strata`` names the column of the means by stratum, left out when None."""
     return {
-        "contrast": f"{row.contrast.first} minus {row.contrast.second}",
+        "contrast": row.contrast.name,
         "asks whether": row.contrast.asks,
         "difference [simultaneous interval]": interval(row._asdict(), form="+.3f"),
         **({strata: ", ".join(f"{value:+.3f}" for value in row.by_stratum)} if strata else {}),
@@ -171,15 +176,9 @@ def verdict_told(row: Tested, outcome: Outcome) -> str:
 
 def by_verdict(rows: Sequence[Tested], outcome: Outcome) -> str:
     """The contrasts of each verdict, as a line."""
-    words = [verdict_told(row, outcome) for row in rows]
-    of = {
-        word: [
-            f"{row.contrast.first} minus {row.contrast.second}"
-            for row, own in zip(rows, words, strict=True)
-            if own == word
-        ]
-        for word in sorted(set(words), key=lambda word: ([SHOWN, EXCLUDED, OPEN].index(word.split(",")[0]), word))
-    }
+    of: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda row: get_args(Verdict).index(row.verdict)):
+        of.setdefault(verdict_told(row, outcome), []).append(row.contrast.name)
     return "; ".join(f"**{word}**: {', '.join(names)}" for word, names in of.items())
 
 

@@ -10,7 +10,7 @@ interval over the pairs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +98,9 @@ def many_toys(folder: Path = SHIPPED) -> list[Measured]:
     stage = stage_of(results.bases)
     if stage.level is None or not is_over(results):
         return []
-    found = {row.contrast[:2]: row for row in decided(results, PRIMARY, stage)}
+    found = _by_pair(decided(results, PRIMARY, stage))
     [_, log_odds] = results.chosen.outcomes
-    of_odds = {row.contrast[:2]: row for row in decided(results, log_odds, stage)}
+    of_odds = _by_pair(decided(results, log_odds, stage))
     asked = results.of(stage.bases).answers
     n = int(((asked["wrapper_split"] == "test") & (asked["label"] == "harmful")).sum()) // len(ARMS)
     return [
@@ -130,9 +130,9 @@ def trained_smollm2(folder: Path = SHIPPED_SMOLLM2) -> list[Measured]:
     stage = stage_of_smollm2(results)
     if stage.level is None:
         return []
-    found = {one.tested.contrast[:2]: one.tested for one in decided_smollm2(results, AHA_SHARE)}
+    found = _by_pair(one.tested for one in decided_smollm2(results, AHA_SHARE))
     [_, log_odds] = results.chosen.outcomes
-    of_odds = {one.tested.contrast[:2]: one.tested for one in decided_smollm2(results, log_odds)}
+    of_odds = _by_pair(one.tested for one in decided_smollm2(results, log_odds))
     asked: Any = unseen(results.answers, "harmful")
     against = doubt(folder)
     measured = []
@@ -154,6 +154,10 @@ def trained_smollm2(folder: Path = SHIPPED_SMOLLM2) -> list[Measured]:
             )
         )
     return measured
+
+
+def _by_pair(rows: Iterable[Tested]) -> dict[tuple[str, str], Tested]:
+    return {(row.contrast.first, row.contrast.second): row for row in rows}
 
 
 def _of_contrast(tested: Tested, **about: Any) -> Measured:

@@ -57,14 +57,16 @@ def pilot(study: Study) -> str:
     chosen = Chosen(setting, go, matched(setting, study), nearest["smallest"] or math.nan, rate)
     write_chosen(study.out / "chosen.json", chosen)
     said = [
+        markdown(_table(tried)),
         f"{'Go' if go else 'No-go: no setting leaves room in both directions; the runs describe, and test nothing'}.",
         f"Learning rate of all arms: {setting.rate:g}; share of wrapped training traces: {setting.wrapped:g}.",
         f"Weight of K at the dose of query-mask modelling: {chosen.dose:g}.",
         f"Smallest effect of interest on the log-odds: {chosen.log_odds:.2f} nats.",
+        markdown(_table(adapted)),
         f"Learning rate of the two runs that ship, by LoRA: {rate:g}; by the same rules "
         f"{'a' if is_go(of_adapters) else 'no'} go.",
     ]
-    text = "\n\n".join([markdown(_table(tried)), *said[:-1], markdown(_table(adapted)), said[-1]])
+    text = "\n\n".join(said)
     write_aside(study.out / "pilot.md", lambda aside: aside.write_text(f"{text}\n", encoding="utf-8"))
     return text
 
@@ -104,10 +106,11 @@ def trial(setting: Setting, study: Study, way: Way = "full") -> dict[str, Any]:
 
     def ask() -> dict[str, Any]:
         run = tuned(cell, study, _trial(setting))
-        shutil.rmtree(run.folder)
         table = counted(read_answers(asked, answered(run.model, asked)))
         wrapped = [t for t in asked if t.source == "wrapped" and t.label == "harmful"]
-        return {"setting": setting._asdict()} | shares(table) | _scale(log_odds(run.model, wrapped))
+        found = {"setting": setting._asdict()} | shares(table) | _scale(log_odds(run.model, wrapped))
+        shutil.rmtree(run.folder)
+        return found
 
     name = setting.name if way == "full" else f"{way}-{setting.name}"
     return _kept(study.out / "pilot" / f"{name}.json", _depends_on(cell, (setting, study)), ask)

@@ -135,7 +135,7 @@ def _carried(answers: Table, outcome: Outcome) -> str:
 def _look(results: Results) -> pd.DataFrame:
     """Differences and verdicts of both outcomes at the planned look."""
     of = {outcome: decided(results, outcome, look_of()) for outcome in results.chosen.outcomes}
-    lines = [{"contrast": f"{contrast.first} minus {contrast.second}"} for contrast in CONTRASTS]
+    lines = [{"contrast": contrast.name} for contrast in CONTRASTS]
     for outcome, rows in of.items():
         for line, row in zip(lines, rows, strict=True):
             line[f"{outcome.name} at the look"] = f"{row.value:+.3f}, {verdict_told(row, outcome)}"

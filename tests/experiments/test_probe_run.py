@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import torch
 from killed_processes import n_changes, results, run_in_child
-from slow_turns import mostly_slow
 from tiny_models import tiny_model, traces
 
 from safekey_interp.data.trace import Trace
@@ -152,7 +151,7 @@ def test_conditions_of_a_killed_run_are_those_of_one_that_nobody_killed(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("twelfth", mostly_slow(range(1, 13), quick=(5, 12)))
+@pytest.mark.parametrize("twelfth", range(1, 13))
 def test_killed_once_anywhere(whole: Path, tmp_path: Path, twelfth: int) -> None:
     """While chunks are written, while tables are joined, in the last steps."""
     out = tmp_path / "run"

@@ -9,7 +9,6 @@ import reference_forward
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from slow_turns import mostly_slow
 from tiny_models import byte_level_tokenizer, tiny_model, traces
 from tokenizers_in_memory import TEMPLATES, TOKENIZERS, tiktoken_style, with_template
 
@@ -295,7 +294,7 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", mostly_slow(TOKENIZERS, quick=("byte level", "unigram")))
+@pytest.mark.parametrize("kind", TOKENIZERS)
 def test_the_time_is_linear_in_the_length(kind: str) -> None:
     """A megabyte of words, of no spaces at all, of emoji: seconds, not minutes."""
     tokenizer = TOKENIZERS[kind]()

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 import yaml
 from killed_training import fresh_model, rows, settings, trained
-from slow_turns import mostly_slow
 from torch import Tensor
 
 from safekey_interp.models.safety_head import SafetyHead, mean_over
@@ -71,7 +70,7 @@ def learn(states: Tensor, y: Tensor, rate: float, *, n_steps: int = N_STEPS, bat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.1, 1.0, 3.0])
-@pytest.mark.parametrize("width", mostly_slow(WIDTHS, quick=(64, 576)))
+@pytest.mark.parametrize("width", WIDTHS)
 def test_a_head_learns_by_the_rule_at_any_width_and_scale(width: int, scale: float) -> None:
     states, y = frozen_states(width, scale)
     losses = learn(states, y, rule(states))

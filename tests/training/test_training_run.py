@@ -183,16 +183,11 @@ def test_auxiliary_losses_wait_for_their_epochs(tmp_path: Path) -> None:
         {"theta": 1.0},
         {"theta": 0.0},
         {"shuffled_labels": True},
-        *mostly_slow(
-            [
-                {"head_layer": 0},
-                {"query_mask_weight": 0, "key_weight": 0.2},
-                {"auxiliary_epochs": None},
-                {"head_learning_rate": 1e-2},
-                {"weight_decay": 0.1},
-            ],
-            quick=(),
-        ),
+        {"head_layer": 0},
+        {"query_mask_weight": 0, "key_weight": 0.2},
+        {"auxiliary_epochs": None},
+        {"head_learning_rate": 1e-2},
+        {"weight_decay": 0.1},
     ],
     ids=str,
 )
