@@ -2,7 +2,8 @@
 
 Each notebook of ``notebooks/`` runs in a new kernel and becomes ``docs/notebooks/NAME.md``: text, code, and what
 each cell shows. Tables stay tables; plots and coloured traces become pictures. The first line has a hash of the source,
-which a test compares. About four minutes; the last notebook reads SmolLM2 and STAR-1 where they are there.
+which a test compares. About eight minutes; the last two notebooks read SmolLM2 where it is there, the seventh also
+STAR-1.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES, PAGES = ROOT / "notebooks", ROOT / "docs" / "notebooks"
 _WIDTH = 760
 _PLOT = "application/vnd.plotly.v1+json"
+_PROGRESS = "application/vnd.jupyter.widget-view+json"
 _TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
 _ROUND = str.maketrans("[]<>", "()()")
 _ATTRIBUTES = re.compile(r' (?:border|class|style|halign|valign)="[^"]*"')
@@ -68,6 +70,8 @@ class PageWriter:
         html = data.get("text/html", "")
         if table := _TABLE.search(html) if "dataframe" in html else None:
             return _ATTRIBUTES.sub("", table[0])
+        if _PROGRESS in data:
+            return ""
         return self._picture(html) if html else _as_text(data.get("text/plain", ""))
 
     def _plot(self, figure: dict[str, Any]) -> str:

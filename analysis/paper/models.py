@@ -124,20 +124,32 @@ class Bench:
         """Whether a model is an organism."""
         return is_organism(self.specs[self.names.index(name)]) if self.specs else "organism" in name
 
-    def kept(self, name: str, what: Sequence[Any], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    def kept(
+        self,
+        name: str,
+        what: Sequence[Any],
+        make: Callable[[Callable[[int], object]], pd.DataFrame],
+        *,
+        stage: str,
+        total: int,
+    ) -> pd.DataFrame:
         """A table that takes long, from its file where it was made before, so that a killed command goes on behind it.
 
         Args:
             name: of the model.
             what: on which it depends, beside the model's answers.
-            make: makes it.
+            make: makes it; gets what it is to call with the number of traces done since the last call.
+            stage: what is measured, in words.
+            total: of how many traces.
         """
         run = self.probes[name].manifest
         depends = [run["model"]["weights_sha256"], run["data"]["traces_sha256"], __version__, *map(str, what)]
         file = self.out / "runs" / "causes" / f"{hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:20]}.parquet"
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
-            table = make()
+            bar = self.progress or Progress(is_hidden=True)
+            bar.stage(f"{name}: {stage}", total)
+            table = make(bar.advance)
             table.attrs = {}
             write_table(file, table)
         return pd.read_parquet(file)

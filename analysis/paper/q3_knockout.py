@@ -40,7 +40,6 @@ KINDS = {
     OTHER: "{} of a benign request",
 }
 """What is drawn by layer, of harmful prompts, from bottom to top."""
-N_RANDOM, N_DOSE = 8, 4
 
 
 class Size(NamedTuple):
@@ -52,9 +51,13 @@ class Size(NamedTuple):
     """Other requests of each label."""
     every_layer: int
     """One of so many layers is replaced alone, the last among them."""
+    n_random: int
+    """Random sets of keys outside both spans."""
+    n_dose: int
+    """Random parts of U of each share."""
 
 
-TOY, LANGUAGE_MODEL = Size(32, 4, 1), Size(12, 2, 3)
+TOY, LANGUAGE_MODEL = Size(32, 4, 1, 8, 4), Size(12, 2, 5, 4, 2)
 """Of four layers and 60 tokens; of thirty layers and 160 tokens, which take two cores some minutes a model."""
 
 
@@ -68,10 +71,10 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
         donors = find_donors(bench.model(name), [trace for traces in cases.values() for trace in traces])
         for case, traces in cases.items():
             try:
-                together[name, case] = _table(bench, name, traces, donors, spans=("understanding",))
+                together[name, case] = _table(bench, name, case, traces, donors, spans=("understanding",))
                 if case == "aha":
                     one_by_one = _one_by_one(bench, name)
-                    by_layer[name] = _table(bench, name, traces, donors, spans=tuple(SPANS), **one_by_one)
+                    by_layer[name] = _table(bench, name, case, traces, donors, spans=tuple(SPANS), **one_by_one)
             except InputError:  # no trace of the case can be cut
                 continue
     measured = [claim for name in bench.names for claim in _claims(bench, name, together.get((name, "aha")))]
@@ -106,15 +109,29 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
 
 
 def _table(
-    bench: Bench, name: str, traces: Sequence[Trace], donors: Sequence[Any], *, spans: tuple[str, ...], **how: Any
+    bench: Bench,
+    name: str,
+    case: str,
+    traces: Sequence[Trace],
+    donors: Sequence[Any],
+    *,
+    spans: tuple[str, ...],
+    **how: Any,
 ) -> pd.DataFrame:
     """Effects of one case, kept where they were measured before."""
-    options: dict[str, Any] = {"n_random": N_RANDOM, "n_dose": N_DOSE, "n_donors": _size(bench, name).n_donors}
+    size = _size(bench, name)
+    options: dict[str, Any] = {"n_random": size.n_random, "n_dose": size.n_dose, "n_donors": size.n_donors}
     options |= {"seed": bench.seed} | how
     ids = [trace.trace_id for trace in traces], [donor.trace_id for donor in donors]
     depends = [QUERIES, spans, sorted(options.items()), *ids]
     model = bench.model(name)
-    return bench.kept(name, depends, lambda: knockout(model, traces, QUERIES, spans, others=donors, **options))
+    return bench.kept(
+        name,
+        depends,
+        lambda done: knockout(model, traces, QUERIES, spans, others=donors, on_trace=done, **options),
+        stage=f"knockout, {CASES[case]}{', layer by layer' if how else ''}",
+        total=len(traces),
+    )
 
 
 def _one_by_one(bench: Bench, name: str) -> dict[str, Any]:

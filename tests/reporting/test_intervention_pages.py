@@ -183,8 +183,10 @@ def test_points_have_whiskers_to_their_bounds(summary):
     assert spec["layout"]["xaxis"]["ticktext"] == ["U → &lt;b&gt;rest&lt;/b&gt;"]
     assert measured["marker"]["symbol"] != control["marker"]["symbol"]
     joined = pd.concat([table.assign(model=name) for name in ("first", "second")])
-    of_both = [({"model": name} | places[0][0], name) for name in ("first", "second")]
-    [measured, _] = figures.effect_by_place.spec(joined, places=of_both, control="random keys", subset="all")["data"]
+    of_both = [({"model": name} | places[0][0], f"understanding, {name}") for name in ("first", "second")]
+    spec = figures.effect_by_place.spec(joined, places=of_both, control="random keys", subset="all")
+    [measured, _] = spec["data"]
+    assert spec["layout"]["xaxis"]["ticktext"] == ["understanding,<br>first", "understanding,<br>second"]
     assert measured["y"] == [pytest.approx(row["value"], abs=1e-4)] * 2, "tables that were joined repeat their index"
 
 

@@ -5,7 +5,6 @@ A series has a colour and a second cue (a pattern, a dash), so that none is told
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from safekey_interp.errors import RunError
 from safekey_interp.reporting.figures.figure_numbers import number
 from safekey_interp.reporting.figures.figure_parts import across, finish, line
-from safekey_interp.reporting.figures.figure_style import PALETTE, Drawing, Spec, Table, escape
+from safekey_interp.reporting.figures.figure_style import PALETTE, Drawing, Spec, Table, escape, in_lines
 from safekey_interp.reporting.labels import VALUE
 
 TONES = ("control", "prompt", "key_sentence", "understanding", "harmful", "benign", "template")
@@ -82,7 +81,7 @@ def estimates_as_forest(
         )
     height = max(220, 100 + (20 + 12 * len(series)) * len(places))
     spec = finish(data, caption, table="forest", title=escape(title), x=x, y=None, height=height)
-    names = ["<br>".join(map(escape, textwrap.wrap(place, _WIDEST) or [""])) for place in places]
+    names = [in_lines(place, _WIDEST) for place in places]
     ticks = {"tickvals": list(range(len(places))), "ticktext": names, "ticks": ""}
     spec["layout"]["yaxis"] |= ticks | {"range": [len(places) - 0.4, -0.6], "autorange": False, "showgrid": False}
     if percent:

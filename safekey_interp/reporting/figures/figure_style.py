@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import html
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, ParamSpec
 
@@ -134,3 +135,8 @@ def veil(color: str) -> str:
 def escape(text: object) -> str:
     """``text`` that plotly, which reads HTML, shows as it is."""
     return html.escape(printable(str(text)), quote=False)
+
+
+def in_lines(text: str, width: int) -> str:
+    """``text``, escaped, in lines of at most ``width`` characters."""
+    return "<br>".join(map(escape, textwrap.wrap(text, width) or [""]))

@@ -16,12 +16,14 @@ from safekey_interp.interventions.effects import default_rows
 from safekey_interp.reporting.figures.attention_figures import on_whole_layers
 from safekey_interp.reporting.figures.figure_numbers import counts, number, select, with_interval
 from safekey_interp.reporting.figures.figure_parts import LayerAxis, across, finish, line
-from safekey_interp.reporting.figures.figure_style import LIFT_SCALE, PALETTE, Drawing, Spec, Table, escape
+from safekey_interp.reporting.figures.figure_style import LIFT_SCALE, PALETTE, Drawing, Spec, Table, escape, in_lines
 from safekey_interp.reporting.findings.intervention_terms import CONTROL, WHOLE
 from safekey_interp.reporting.labels import VALUE
 
 _INTERVALS = "Intervals: 95 % intervals over groups."
 _TESTED = "prompt"
+_WIDEST = 16
+"""Characters of a place's name before it is wrapped."""
 """The palette's tone of what was tested."""
 
 
@@ -108,7 +110,7 @@ def effect_by_place(
     kept = rows.loc[[row.name for row, _ in drawn]]
     caption = _caption(kept.assign(place=[name for _, name in drawn]), control, "place")
     spec = finish(data, caption, table="lines", title=value.capitalize(), x=x, y=f"{value}, {unit}")
-    ticks = {"tickvals": list(range(len(drawn))), "ticktext": [escape(name) for _, name in drawn]}
+    ticks = {"tickvals": list(range(len(drawn))), "ticktext": [in_lines(name, _WIDEST) for _, name in drawn]}
     spec["layout"]["xaxis"] |= ticks | {"range": [-0.5, len(drawn) - 0.5], "showgrid": False}
     spec["layout"] |= {"scattermode": "group", "scattergap": 0.7}
     across(spec, 0)
