@@ -188,3 +188,15 @@ def spread(traces: Sequence[Trace], n: int = MOST) -> list[Trace]:
 @lru_cache(maxsize=2)
 def _loaded(spec: str) -> Model:
     return load(spec)
+
+
+def of_many_groups(traces: Sequence[Trace], n: int) -> list[Trace]:
+    """At most ``n`` traces, of as many groups as there are, evenly; of each group another form first."""
+    groups: dict[str, list[Trace]] = {}
+    for trace in traces:
+        groups.setdefault(trace.group, []).append(trace)
+    turned = [some[at % len(some) :] + some[: at % len(some)] for at, some in enumerate(groups.values())]
+    if len(turned) >= n:
+        return spread([some[0] for some in turned], n)
+    longest = max(map(len, turned), default=0)
+    return [some[turn] for turn in range(longest) for some in turned if turn < len(some)][:n]

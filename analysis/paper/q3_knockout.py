@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.paper.export import Sheet
-from analysis.paper.models import Bench, spread
+from analysis.paper.models import Bench, of_many_groups
 from analysis.paper.sheets import Composition, Drawn, toy_in_words
 from analysis.paper.verdicts import Measured, unmeasured
 from safekey_interp.data.conditions import FEW
@@ -153,9 +153,8 @@ def _cases(bench: Bench, name: str) -> dict[str, list[Trace]]:
         "benign": set(rows[(rows["label"] == "benign").fillna(False) & (rows["aha"] != "safe").fillna(False)].index),
     }
     answers = bench.answers(name)
-    chosen = {
-        case: spread([t for t in answers if t.trace_id in ids], _size(bench, name).most) for case, ids in wanted.items()
-    }
+    most = _size(bench, name).most
+    chosen = {case: of_many_groups([t for t in answers if t.trace_id in ids], most) for case, ids in wanted.items()}
     return {case: traces for case, traces in chosen.items() if len(traces) >= FEW}
 
 

@@ -10,10 +10,12 @@ import pytest
 
 from analysis.paper import questions, runs_evidence
 from analysis.paper.default_prompts import default_prompts
-from analysis.paper.models import Bench
+from analysis.paper.models import Bench, of_many_groups
 from analysis.paper.representation_claims import margin_change, margins
 from analysis.real_model.real_study_wrappers import wrappers_of
+from safekey_interp.data.trace import Trace
 from safekey_interp.experiments.compare_probes import Scores
+from safekey_interp.progress import Progress
 
 
 def shipped(folder, change: float, *, seed: int = 0, spread: float = 0.02):
@@ -80,11 +82,45 @@ def test_a_table_that_was_made_is_not_made_again(tmp_path):
     about = {"model": {"weights_sha256": "w"}, "data": {"traces_sha256": "t"}}
     bench.__dict__["probes"] = {"m": SimpleNamespace(manifest=about)}
     made = pd.DataFrame({"layer": [0, 1], "effect": [0.5, np.nan]})
-    first = bench.kept("m", ["aha", 3], lambda: made)
-    pd.testing.assert_frame_equal(first, made)
-    pd.testing.assert_frame_equal(bench.kept("m", ["aha", 3], lambda: pytest.fail("made again")), made)
+    heard = []
+    bench.progress = Heard(heard)
+
+    def make(done):
+        done(5)
+        return made
+
+    about = {"stage": "knockout", "total": 5}
+    pd.testing.assert_frame_equal(bench.kept("m", ["aha", 3], make, **about), made)
+    assert heard == [("m: knockout", 5), 5]
+    again = bench.kept("m", ["aha", 3], lambda done: pytest.fail("made again"), **about)
+    pd.testing.assert_frame_equal(again, made)
     with pytest.raises(pytest.fail.Exception, match="made again"):
-        bench.kept("m", ["aha", 4], lambda: pytest.fail("made again"))
+        bench.kept("m", ["aha", 4], lambda done: pytest.fail("made again"), **about)
+
+
+class Heard(Progress):
+    def __init__(self, heard):
+        super().__init__(is_hidden=True)
+        self.heard = heard
+
+    def stage(self, name, total, passes=None):
+        self.heard.append((name, total))
+
+    def advance(self, n):
+        self.heard.append(n)
+
+
+def test_traces_of_an_experiment_are_of_as_many_groups_as_there_are():
+    traces = [
+        Trace(trace_id=f"{group} {form}", group=f"{group}", source=form, prompt="p", response="r", label="harmful")
+        for group in range(6)
+        for form in ("plain", "wrapped")
+    ]
+    few, all_groups, more = (of_many_groups(traces, n) for n in (3, 6, 8))
+    assert [len({trace.group for trace in some}) for some in (few, all_groups, more)] == [3, 6, 6]
+    assert [len(some) for some in (few, all_groups, more)] == [3, 6, 8]
+    assert {trace.source for trace in all_groups} == {"plain", "wrapped"}, "not each group's first form"
+    assert sorted(of_many_groups(traces, 99), key=str) == sorted(traces, key=str)
 
 
 def test_the_default_prompts_are_pairs_in_plain_and_wrapped_forms():
