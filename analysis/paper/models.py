@@ -54,7 +54,7 @@ class Bench:
         max_new_tokens: int | None = None,
     ) -> None:
         self.out, self.specs, self.traces, self.seed = out, tuple(models), traces, seed
-        self.progress = progress
+        self.progress = Progress(is_hidden=True) if progress is None else progress
         self._overwrite, self._is_made, self._max_new_tokens = overwrite, is_made, max_new_tokens
 
     @classmethod
@@ -147,9 +147,8 @@ class Bench:
         file = self.out / "runs" / "causes" / f"{hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:20]}.parquet"
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
-            bar = self.progress or Progress(is_hidden=True)
-            bar.stage(f"{name}: {stage}", total)
-            table = make(bar.advance)
+            self.progress.stage(f"{name}: {stage}", total)
+            table = make(self.progress.advance)
             table.attrs = {}
             write_table(file, table)
         return pd.read_parquet(file)

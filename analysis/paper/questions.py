@@ -95,8 +95,7 @@ def kept(out: Path, question: Question, identity: Mapping[str, Any]) -> Kept | N
 
 def make(bench: Bench, question: Question, identity: Mapping[str, Any]) -> None:
     """Answer a question, and keep it."""
-    if bench.progress:
-        bench.progress.stage(question.title, None)
+    bench.progress.stage(question.title, None)
     sheets: list[Sheet] = []
     measured: list[Measured] = []
     why_not = no_pictures = ""
