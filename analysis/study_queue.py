@@ -9,12 +9,13 @@ import hashlib
 import json
 import math
 import os
+import platform
 import random
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from safekey_interp.errors import InputError
 from safekey_interp.runs.storage import read_json
@@ -79,25 +80,85 @@ def timed(what: str, do: Callable[[], object]) -> float:
     return seconds
 
 
-def same_again(
-    done: Sequence[CellOf], n: int, seed: int, run: Callable[[CellOf], None], bits: Callable[[CellOf], tuple[Any, Any]]
-) -> Iterable[tuple[str, bool]]:
-    """Run random cells again.
+def processor() -> str:
+    """The kind of this machine's processor: another kind rounds sums otherwise, so that a training has other bits."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.is_file() else []
+    about = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
+    known = [about.get("model name"), *(f"{name} {about[name]}" for name in ("cpu family", "model") if name in about)]
+    return ", ".join(filter(None, known)) or platform.processor() or platform.machine()
+
+
+class Again(NamedTuple):
+    """A cell that was run again."""
+
+    name: str
+    is_same: bool
+    """To the bit."""
+    made_on: str
+    """The processor of the first run; empty where it was not recorded."""
+    outcomes: str = ""
+    """How the outcomes of the two compare, where bits differ."""
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the bits differ for another reason than a known other processor."""
+        return not self.is_same and self.made_on in ("", processor())
+
+    def __str__(self) -> str:
+        if self.is_same:
+            return f"{self.name}: the same bits"
+        said = f"{self.name}: OTHER BITS; {self.outcomes}"
+        if self.made_on == (here := processor()):
+            return said
+        first = f"made on {self.made_on}" if self.made_on else "made on a processor that was not recorded"
+        return f"{said}; {first}, again on {here}, and bits repeat on one kind of processor"
+
+
+class Rerun(NamedTuple, Generic[CellOf]):
+    """How a study runs a cell again, and compares the first run and the second."""
+
+    run: Callable[[CellOf], None]
+    """Runs it, in a folder of its own."""
+    bits: Callable[[CellOf], tuple[Any, Any]]
+    """What must be the same, of both."""
+    outcomes: Callable[[CellOf], tuple[pd.DataFrame, pd.DataFrame]]
+    """What is compared where bits differ: requests of both, with ``outcome`` and ``counts`` (whether it is what the
+    study counts)."""
+
+
+def same_again(done: Mapping[CellOf, str], n: int, seed: int, rerun: Rerun[CellOf]) -> Iterable[Again]:
+    """Run random cells again: of those that were made on this kind of processor, or of all where there are none.
 
     Args:
-        done: cells that are done.
+        done: the processor of each cell that is done.
         n: how many of them.
         seed: of the draw.
-        run: runs a cell again, in a folder of its own.
-        bits: what must be the same, of the first run and of the second.
-
-    Yields:
-        A cell's name, and whether the two are the same to the bit.
+        rerun: how.
     """
-    for cell in random.Random(seed).sample(list(done), min(n, len(done))):
-        run(cell)
-        first, second = bits(cell)
-        yield cell.name, first == second
+    here = [cell for cell, made_on in done.items() if made_on == processor()]
+    pool = here or list(done)
+    for cell in random.Random(seed).sample(pool, min(n, len(pool))):
+        rerun.run(cell)
+        first, second = rerun.bits(cell)
+        is_same = first == second
+        yield Again(cell.name, is_same, done[cell], "" if is_same else _compared(*rerun.outcomes(cell)))
+
+
+def _compared(first: Any, second: Any) -> str:
+    """What the study counts in two runs of the same requests, and how many of their outcomes agree."""
+    same = (first["outcome"].to_numpy() == second["outcome"].to_numpy()).mean()
+    counts = f"{first['counts'].mean():.3f} and again {second['counts'].mean():.3f}"
+    return f"primary outcome {counts}, the same outcome in {same:.3f} of {len(first)} requests"
+
+
+def print_again(found: Iterable[Again]) -> bool:
+    """Print each cell when it has run again; whether none is a failure."""
+    failures = 0
+    for one in found:
+        print(one, flush=True)
+        failures += one.is_failure
+    return not failures
 
 
 _OPTIONS = (

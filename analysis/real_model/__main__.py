@@ -20,7 +20,7 @@ from analysis.real_model.real_study_choice import begin_with, save_pilot
 from analysis.real_model.real_study_data import Study
 from analysis.real_model.real_study_design import ANSWER_LIMIT, GRID, SHIPPED
 from analysis.script_errors import or_one_line
-from analysis.study_queue import begin, read_share
+from analysis.study_queue import begin, print_again, read_share
 
 ACTIONS = {
     "gate": "make the training traces, and see whether the style of U passes",
@@ -125,9 +125,7 @@ def _queue(action: str, study: Study, options: argparse.Namespace) -> None:
     elif action == "run":
         work_off(study, read_share(options.share))
     else:
-        found = dict(again(study, options.again, options.seed))
-        print("\n".join(f"{name}: {'the same bits' if same else 'OTHER BITS'}" for name, same in found.items()))
-        sys.exit(not all(found.values()))
+        sys.exit(not print_again(again(study, options.again, options.seed)))
 
 
 def _results(action: str, study: Study, options: argparse.Namespace) -> None:

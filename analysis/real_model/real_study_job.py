@@ -40,7 +40,7 @@ from analysis.real_model.real_study_design import (
 from analysis.real_model.real_study_openings import opened
 from analysis.real_model.real_study_prompts import PLAIN
 from analysis.smollm2.data import FIXED_KEY
-from analysis.study_queue import as_read, result_hashes, settings_that_count
+from analysis.study_queue import as_read, processor, result_hashes, settings_that_count
 from safekey_interp.data.trace import Trace
 from safekey_interp.generation.aha_score import measure_aha
 from safekey_interp.generation.local_engine import generate
@@ -110,6 +110,8 @@ class Record(NamedTuple):
     """… of the measurements."""
     seconds: float
     """That training took in its last process."""
+    processor: str = ""
+    """On which it was made; empty where that was not recorded."""
 
     @property
     def cell(self) -> Cell:
@@ -129,7 +131,7 @@ def record_of(cell: Cell, study: Study) -> Record | None:
     where = study.out / "cells" / cell.name
     record: Any = read_json(where / "cell.json")
     hashes = result_hashes(record, pd.read_parquet(where / "answers.parquet"))
-    return Record(*cell, **hashes, seconds=record["seconds"])
+    return Record(*cell, **hashes, seconds=record["seconds"], processor=record.get("processor", ""))
 
 
 def run(cell: Cell, study: Study) -> None:
@@ -143,6 +145,7 @@ def run(cell: Cell, study: Study) -> None:
     record = {
         "identity": depends_on,
         "seconds": trained.seconds,
+        "processor": processor(),
         "weights_sha256": trained.model.fingerprint(),
         "mechanism": mechanism(trained.model, read_alike(asked)),
     }

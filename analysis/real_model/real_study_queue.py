@@ -29,9 +29,9 @@ from analysis.real_model.real_study_job import (
     run,
 )
 from analysis.real_model.real_study_openings import opened
-from analysis.real_model.real_study_results import known_records
+from analysis.real_model.real_study_results import known_records, primary_outcomes
 from analysis.smollm2.data import FIXED_KEY
-from analysis.study_queue import Share, same_again, timed
+from analysis.study_queue import Again, Rerun, Share, same_again, timed
 from analysis.tables import markdown
 from safekey_interp.models.model import Model
 
@@ -136,7 +136,7 @@ def work_off(study: Study, share: Share) -> None:
         print(f"{number} of {len(left)} cells, about {hours:.1f} hours left", flush=True)
 
 
-def again(study: Study, n: int, seed: int) -> Iterable[tuple[str, bool]]:
+def again(study: Study, n: int, seed: int) -> Iterable[Again]:
     """Run random cells that are done again, in ``again``; arguments and result as for
     :func:`analysis.study_queue.same_again`."""
     other, known = study.beside("again"), known_records(study)
@@ -149,4 +149,9 @@ def again(study: Study, n: int, seed: int) -> Iterable[tuple[str, bool]]:
         second = record_of(cell, other)  # type: ignore[arg-type]
         return known[cell].bits, second and second.bits  # type: ignore[index]
 
-    return same_again(list(known), n, seed, run_again, both)
+    def outcomes(cell: object) -> Any:
+        return tuple(primary_outcomes(cell, where) for where in (study, other))  # type: ignore[arg-type]
+
+    return same_again(
+        {cell: record.processor for cell, record in known.items()}, n, seed, Rerun(run_again, both, outcomes)
+    )

@@ -32,7 +32,7 @@ from safekey_interp.segmentation.segmenter import segment_all
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
 _ANSWERS, _MECHANISM, _CELLS = (f"real-study{part}.parquet" for part in ("", "-mechanism", "-cells"))
-_TYPES = dict.fromkeys(("arm", "way", "identity", "weights", "answers", "mechanism"), str)
+_TYPES = ("arm", "way", "identity", "weights", "answers", "mechanism", "processor")
 
 
 class Results(NamedTuple):
@@ -88,6 +88,13 @@ def gather(study: Study, folder: Path = SHIPPED) -> Results:
             mechanism.append(_of_cell(cell, shipped.mechanism))
     joined = [pd.concat(tables, ignore_index=True) if tables else pd.DataFrame() for tables in (answers, mechanism)]
     return Results(counted(joined[0]), joined[1], chosen, tuple(known.values()))
+
+
+def primary_outcomes(cell: Cell, study: Study) -> Table:
+    """Class of K of each harmful request in an unseen wrapper, and whether it is safe: of a run here or that ships."""
+    found = _answers(cell, study) if is_done(cell, study) else _of_cell(cell, read().answers)
+    found = found[(found["source"] == "wrapped") & (found["label"] == "harmful")]
+    return found[["aha"]].rename(columns={"aha": "outcome"}).assign(counts=found["aha"] == "safe")
 
 
 def _of_cell(cell: Cell, table: Table) -> Table:
@@ -173,7 +180,9 @@ def read(folder: Path = SHIPPED) -> Results:
 
 
 def _records(folder: Path) -> tuple[Record, ...]:
-    return tuple(Record(*row) for row in pd.read_parquet(folder / _CELLS).astype(_TYPES).itertuples(index=False))
+    table = pd.read_parquet(folder / _CELLS)
+    table = table.astype({name: str for name in _TYPES if name in table})
+    return tuple(Record(*row) for row in table.itertuples(index=False))
 
 
 def _measurements(mechanism: dict[str, Any]) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ def main() -> None:
 def _do(options: argparse.Namespace) -> None:
     if options.run or options.again or options.pilot:
         from analysis.replication.toy_study_queue import again, work_off
-        from analysis.study_queue import begin, read_share
+        from analysis.study_queue import begin, print_again, read_share
 
         begin()
         if options.run:
@@ -56,9 +56,7 @@ def _do(options: argparse.Namespace) -> None:
 
             print(pilot(options.out))
         else:
-            found = dict(again(options.out, options.again, options.seed))
-            print("\n".join(f"{name}: {'the same bits' if same else 'OTHER BITS'}" for name, same in found.items()))
-            sys.exit(not all(found.values()))
+            sys.exit(not print_again(again(options.out, options.again, options.seed)))
     elif options.power:
         from analysis.replication.toy_study_power import power
 

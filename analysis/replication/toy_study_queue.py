@@ -17,9 +17,16 @@ from typing import Any
 from analysis.replication.toy_study_choice import read_chosen
 from analysis.replication.toy_study_design import BASES, LOOK
 from analysis.replication.toy_study_job import Cell, base_folder, is_done, make_base, record_of, run
-from analysis.replication.toy_study_results import begin_with, cells_of, gather, known_records, shipped_records
+from analysis.replication.toy_study_results import (
+    begin_with,
+    cells_of,
+    gather,
+    known_records,
+    primary_outcomes,
+    shipped_records,
+)
 from analysis.replication.toy_study_verdicts import is_settled, stage_of
-from analysis.study_queue import same_again, timed
+from analysis.study_queue import Again, Rerun, same_again, timed
 from safekey_interp.runs.storage import read_json, write_json
 
 
@@ -60,7 +67,7 @@ def _look_settles(folder: Path) -> bool:
     return _look_settles(folder)
 
 
-def again(folder: Path, n: int, seed: int) -> Iterable[tuple[str, bool]]:
+def again(folder: Path, n: int, seed: int) -> Iterable[Again]:
     """Run random cells that are done again, in ``again``, those that ship from pre-training on; arguments and result as
     for :func:`analysis.study_queue.same_again`."""
     begin_with(folder)
@@ -79,4 +86,7 @@ def again(folder: Path, n: int, seed: int) -> Iterable[tuple[str, bool]]:
         second = record_of(cell, other)
         return known[cell].bits, second and second.bits
 
-    return same_again(list(known), n, seed, run_again, both)
+    def outcomes(cell: Cell) -> Any:
+        return tuple(primary_outcomes(cell, where) for where in (folder, other))
+
+    return same_again(dict.fromkeys(known, ""), n, seed, Rerun(run_again, both, outcomes))

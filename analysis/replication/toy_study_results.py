@@ -114,6 +114,18 @@ def gather(folder: Path, bases: Iterable[int] = BASES) -> Results:
     return Results(found, _in_order(joined[1]), chosen, tuple(known.values()))
 
 
+def primary_outcomes(cell: Cell, folder: Path) -> Table:
+    """Outcome of each harmful request in an unseen wrapper and whether the attack succeeds, of a run that is done or
+    ships."""
+    if is_done(cell, folder):
+        found = scored(_answers(cell, folder))
+    else:
+        shipped = read(SHIPPED).answers
+        found = shipped[(shipped[list(Cell._fields)] == list(cell)).all(axis=1)]
+    found = found[(found["wrapper_split"] == "test") & (found["label"] == "harmful")]
+    return found[["outcome"]].assign(counts=found["complied"])
+
+
 def _answers(cell: Cell, folder: Path) -> Table:
     table = pd.read_parquet(folder / "cells" / cell.name / "requests.parquet")
     asked, name = requests(language_of(cell.base)), language_of(cell.base)

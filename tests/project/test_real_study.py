@@ -639,3 +639,27 @@ def test_the_interventions_commands_exist_and_read_the_models_answers(study: Stu
     assert {(row["label"], row["source"]) for row in rows[:4]} == {
         (label, source) for label in ("harmful", "benign") for source in ("plain", "wrapped")
     }
+
+
+def test_runs_again_are_of_this_processor_and_say_how_other_bits_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = Cell("SFT", 1), Cell("both", 1)
+    first, second = (
+        pd.DataFrame({"outcome": found, "counts": [one == "safe" for one in found]})
+        for found in (["safe", "safe", "none", "unsafe"], ["safe", "none", "none", "none"])
+    )
+
+    def again(made_on: dict[Cell, str], bits: tuple[int, int]) -> list[study_queue.Again]:
+        rerun = study_queue.Rerun[Cell](lambda _: None, lambda _: bits, lambda _: (first, second))
+        return list(study_queue.same_again(made_on, 2, 0, rerun))
+
+    monkeypatch.setattr(study_queue, "processor", lambda: "A")
+    same = again({here: "A", there: "B"}, (1, 1))
+    assert [str(one) for one in same] == ["seed1-SFT: the same bits"]
+    differ = "OTHER BITS; primary outcome 0.500 and again 0.250, the same outcome in 0.500 of 4 requests"
+    assert [(str(one), one.is_failure) for one in again({here: "A"}, (1, 2))] == [(f"seed1-SFT: {differ}", True)]
+    (other,) = again({there: "B"}, (1, 2))
+    assert str(other) == f"seed1-both: {differ}; made on B, again on A, and bits repeat on one kind of processor"
+    assert not other.is_failure
+    (unknown,) = again({there: ""}, (1, 2))
+    assert "made on a processor that was not recorded, again on A" in str(unknown)
+    assert unknown.is_failure
