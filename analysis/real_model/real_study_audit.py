@@ -197,7 +197,7 @@ def _drawn(study: Study, of: list[Cell]) -> list[_Drawn]:
             for number, response in zip(answers["request"], answers["response"], strict=True)
             if asked[number].source == "wrapped"
         ]
-        some = rng.sample(pool, min(math.ceil(N_AUDITED / len(cells())), len(pool)))
+        some = rng.sample(pool, min(N_AUDITED, len(pool)))
         read = read_answers([asked[number] for number, _ in some], [response for _, response in some])
         drawn += [
             _Drawn({"cell": list(cell), "request": int(number), "aha": aha}, asked[number].prompt, response)
