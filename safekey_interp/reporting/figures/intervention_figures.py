@@ -22,9 +22,9 @@ from safekey_interp.reporting.labels import VALUE
 
 _INTERVALS = "Intervals: 95 % intervals over groups."
 _TESTED = "prompt"
+"""The palette's tone of what was tested."""
 _WIDEST = 16
 """Characters of a place's name before it is wrapped."""
-"""The palette's tone of what was tested."""
 
 
 @Drawing
