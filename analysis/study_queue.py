@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import platform
 import random
 import re
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
+from analysis.processors import processor
 from safekey_interp.errors import InputError
 from safekey_interp.runs.storage import read_json
 
@@ -78,15 +78,6 @@ def timed(what: str, do: Callable[[], object]) -> float:
     seconds = time.perf_counter() - wall
     print(f"{what}: {seconds:.0f} s, processor {time.process_time() - processor:.0f} s", flush=True)
     return seconds
-
-
-def processor() -> str:
-    """The kind of this machine's processor: another kind rounds sums otherwise, so that a training has other bits."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.is_file() else []
-    about = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
-    known = [about.get("model name"), *(f"{name} {about[name]}" for name in ("cpu family", "model") if name in about)]
-    return ", ".join(filter(None, known)) or platform.processor() or platform.machine()
 
 
 class Again(NamedTuple):

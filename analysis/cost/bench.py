@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import random
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from analysis.cost.shapes import SHAPES, random_model
+from analysis.processors import processor_name
 from safekey_interp.data.trace import TokenSpan, Trace
 from safekey_interp.models.encoding import Encoding, TokenSet
 from safekey_interp.models.model import Model, load
@@ -146,7 +146,7 @@ def machine(device: str) -> dict[str, Any]:
     names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())] if device == "cuda" else []
     load_average: Sequence[float] = os.getloadavg() if hasattr(os, "getloadavg") else (float("nan"),)
     return {
-        "device": f"{len(names)} x {names[0]}" if names else f"{_processor()}, {os.cpu_count()} cores",
+        "device": f"{len(names)} x {names[0]}" if names else f"{processor_name()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "load": round(load_average[0], 1),
         "torch": torch.__version__,
@@ -163,14 +163,6 @@ def free_memory(device: str) -> int:
             return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     except OSError:
         return 4_000_000_000
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:

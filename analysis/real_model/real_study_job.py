@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from analysis.processors import processor
 from analysis.real_model.real_study_choice import Chosen
 from analysis.real_model.real_study_data import Study
 from analysis.real_model.real_study_design import (
@@ -40,7 +41,7 @@ from analysis.real_model.real_study_design import (
 from analysis.real_model.real_study_openings import opened
 from analysis.real_model.real_study_prompts import PLAIN
 from analysis.smollm2.data import FIXED_KEY
-from analysis.study_queue import as_read, processor, result_hashes, settings_that_count
+from analysis.study_queue import as_read, result_hashes, settings_that_count
 from safekey_interp.data.trace import Trace
 from safekey_interp.generation.aha_score import measure_aha
 from safekey_interp.generation.local_engine import generate
