@@ -39,7 +39,7 @@ def check_sharding(bench: Bench) -> Iterator[tuple[str, float, float, str]]:
         [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=_TIMEOUT, check=False
     )
     if done.returncode:
-        raise RuntimeError(f"the processes ended with status {done.returncode}: {done.stderr.strip()[-300:]}")
+        raise RuntimeError(f"the processes ended with status {done.returncode}: {done.stderr.strip()[-2000:]}")
     # Lines of two processes may run into one another.
     shared = torch.tensor([json.loads(sums) for sums in re.findall(r"\[[^\]]*\]", done.stdout)]).sum(0)
     alone = torch.tensor(_sums_of_one(bench))
@@ -74,6 +74,8 @@ def main() -> None:
     (sums.lm + sums.head + sums.query_mask).backward()
     print(json.dumps([float(term.detach()) for term in sums[:3]]), flush=True)
     torch.distributed.destroy_process_group()
+    # Without the interpreter's own end: a thread of gloo that still holds a tensor then would abort the process (SIGABRT).
+    os._exit(0)
 
 
 if __name__ == "__main__":
