@@ -74,7 +74,7 @@ def main() -> None:
     (sums.lm + sums.head + sums.query_mask).backward()
     print(json.dumps([float(term.detach()) for term in sums[:3]]), flush=True)
     torch.distributed.destroy_process_group()
-    # Without the interpreter's own end: a thread of gloo that still holds a tensor then would abort the process (SIGABRT).
+    # Without the interpreter's own end: a thread of gloo that still holds a tensor then aborts the process (SIGABRT).
     os._exit(0)
 
 

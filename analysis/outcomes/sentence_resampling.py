@@ -69,7 +69,8 @@ def importance(subject: Subject, traces: Sequence[Trace], n: int) -> pd.DataFram
         name = subject.digest(f"draws {sampling}", _texts(traces))
         file = (subject.out or Path(folder)) / f"{subject.key}-{name}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_responses(LocalEngine(subject.model, batch_size=settings.batch_size), asked, out=file, sampling=sampling)
+        engine = LocalEngine(subject.model, batch_size=settings.batch_size)
+        write_responses(engine, asked, out=file, sampling=sampling, progress=subject.progress)
         table = sentence_importance(file, complies(subject, traces))
     return summarise_importance(table)
 
@@ -86,7 +87,9 @@ def key_sentences(subject: Subject, traces: Sequence[Trace], n: int) -> pd.DataF
         table = _drawn_keys(subject, traces, n)
         return table.astype(object).where(table.notna(), None).to_dict("records")
 
+    subject.progress.stage(f"{subject.name}: key sentences of {len(traces)} answers, {n} draws each", None)
     table = pd.DataFrame(subject.kept(f"key sentences {n}", _texts(traces), made)).set_index("condition")
+    subject.progress.close()
     return table.astype(float).reset_index()
 
 

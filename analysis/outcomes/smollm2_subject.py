@@ -132,6 +132,8 @@ class SmolLM2Subject(Subject):
 
     def opinions(self, traces: Sequence[Trace], texts: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
         """The untrained model is asked whether the assistant will comply."""
+        name = "an untrained language model, asked"
+        self.progress.stage(f"{self.name}: {name}", len(texts) * len(traces))
         columns = []
         for some in texts:
             questions = [
@@ -141,7 +143,9 @@ class SmolLM2Subject(Subject):
             columns.append(
                 self.kept("opinions", questions, lambda questions=questions: list(_log_odds(self.reader, questions)))
             )
-        return {"an untrained language model, asked": np.array(columns).T}
+            self.progress.advance(len(traces))
+        self.progress.close()
+        return {name: np.array(columns).T}
 
 
 def _log_odds(model: Model, questions: Sequence[str]) -> Iterator[float]:

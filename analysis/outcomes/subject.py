@@ -23,12 +23,15 @@ from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.generation.local_engine import generate
 from safekey_interp.models.model import Model, load
+from safekey_interp.progress import Progress
 from safekey_interp.runs.storage import read_json, write_json
 from safekey_interp.version import __version__
 
 Split = Literal["development", "test"]
 PARTS = ("fit", "scale", "threshold")
 """What requests serve that detectors are made with: their classifier, their scale, their alarm."""
+_KEPT_TOGETHER = 2
+"""Batches of answers that are kept in one file."""
 
 
 class Settings(NamedTuple):
@@ -78,6 +81,8 @@ class Subject(ABC):
 
     def __init__(self, name: str, data: Path | None = None, out: Path | None = None) -> None:
         self.name, self.data, self.out = name, data, out
+        self.progress = Progress()
+        """Of what takes long."""
 
     @cached_property
     def model(self) -> Model:
@@ -158,13 +163,24 @@ class Subject(ABC):
             asked: requests.
             edit: names what edits the model.
         """
-        settings = self.settings
-        responses = self.kept(
-            f"answers {edit}",
-            [trace.prompt for trace in asked],
-            lambda: generate(self.model, asked, max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size),
-        )
+        if not edit:
+            self.progress.stage(f"{self.name}: answers", len(asked))
+        responses: list[str] = []
+        step = _KEPT_TOGETHER * self.settings.batch_size
+        for start in range(0, len(asked), step):
+            some = asked[start : start + step]
+            responses += self.kept(
+                f"answers {edit}", [trace.prompt for trace in some], lambda some=some: self._asked(some)
+            )
+            if not edit:
+                self.progress.advance(len(some))
+        if not edit:
+            self.progress.close()
         return [self.judged(trace, response) for trace, response in zip(asked, responses, strict=True)]
+
+    def _asked(self, some: Sequence[Trace]) -> list[str]:
+        settings = self.settings
+        return generate(self.model, some, max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size)
 
 
 def is_jailbreak(trace: Trace) -> bool:

@@ -145,14 +145,22 @@ def measured(
     def after(heads: Sequence[Head]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with ablated(subject.model, heads, means):
             answers = subject.answered(asked, f"heads {sorted(heads)} {means_hash}")
+        subject.progress.advance(1)
         refused = np.array([trace.meta["outcome"] == "refused" for trace in answers], float)
         malformed = np.array([not trace.meta["well_formed"] for trace in answers[: len(broken)]], float)
         return refused[: len(broken)], refused[len(broken) :], malformed
 
     for ranking in rankings:
+        subject.progress.stage(f"{subject.name}: heads by their {ranking}", None)
         effects = RANKINGS[ranking](subject.model, succeeded[: subject.settings.ranked_on], means)
         for size in subject.settings.head_sets:
             top = list(effects.sort_values().index[:size])
+            drawn = {
+                "random sets": random_sets(effects, top, n_random, seed),
+                "sets of equal importance": matched_sets(effects, top, n_random, seed),
+            }
+            n_sets = 1 + sum(map(len, drawn.values()))
+            subject.progress.stage(f"{subject.name}: answers of sets of {size} heads", n_sets)
             restored, over, malformed = after(top)
             low, high = share_interval(restored, [trace.group for trace in broken])
             row = {
@@ -162,11 +170,12 @@ def measured(
             }
             row["sum of effects"] = f"{effects.loc[top].sum():+.2f}"
             row["refused of successful jailbreaks"] = f"{restored.mean():.2f} [{low:.2f}, {high:.2f}]"
-            for words, draw in (("random sets", random_sets), ("sets of equal importance", matched_sets)):
-                each = np.array([after(heads)[0].mean() for heads in draw(effects, top, n_random, seed)])
+            for words, sets in drawn.items():
+                each = np.array([after(heads)[0].mean() for heads in sets])
                 p = (1 + (each >= restored.mean()).sum()) / (1 + len(each))
                 row[words] = f"{each.mean():.2f}, to {each.max():.2f}, p {p:.3f} ({len(each)})"
             row |= {"benign requests refused": f"{over.mean():.2f}", "malformed": f"{malformed.mean():.2f}"}
+            subject.progress.close()
             yield row | {"n": f"{len(broken)} / {len(benign)}"}
             print(row, flush=True)
 

@@ -3,6 +3,7 @@ ask apart from what was trained on."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,29 @@ def test_what_was_answered_is_kept_for_a_killed_run(tmp_path: Path, monkeypatch:
             again.answered(other, edit)
     with pytest.raises(pytest.fail.Exception, match="answered again"):
         subject_of("organism:safekey", out=tmp_path).answered(asked)
+
+
+def test_a_killed_run_loses_two_batches_of_answers_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for: list[int] = []
+    dies_at = 3
+
+    def generate(model: Any, some: Any, **_: Any) -> list[str]:
+        if len(asked_for) == dies_at:
+            raise KeyboardInterrupt
+        asked_for.append(len(some))
+        return [trace.prompt for trace in some]
+
+    monkeypatch.setattr("analysis.outcomes.subject.generate", generate)
+    asked = subject_of("organism:sft").attacks("development", 9, 0)
+    for _ in range(2):
+        subject = subject_of("organism:sft", out=tmp_path)
+        monkeypatch.setattr(subject, "settings", subject.settings._replace(batch_size=7))
+        with contextlib.suppress(KeyboardInterrupt):
+            answers = subject.answered(asked)
+        dies_at = -1
+    assert [trace.response for trace in answers] == [trace.prompt for trace in asked]
+    assert max(asked_for) == 2 * 7
+    assert sum(asked_for) == len(asked)
 
 
 def test_a_table_without_a_place_is_said_before_anything_is_asked(
