@@ -49,6 +49,7 @@ DESCRIBED = (
     Described("K safe, XSTest safe (over-refusal)", "xstest", "benign", "safe"),
     Described("U and K found, harmful, unseen wrappers", "wrapped", "harmful", "found"),
 )
+_KINDS = ("refused, K safe", "refused, K a go-ahead", "refused, K neither or none")
 _MECHANISM = (
     "key_sentence to understanding, over_distance",
     "key_sentence to prompt, over_distance",
@@ -72,6 +73,7 @@ def report(results: Results) -> dict[str, str]:
     for outcome in results.chosen.outcomes:
         made[f"real-study-{outcome.column.replace('_', '-')}"] = _of_outcome(results, outcome)
     made["real-study-arms"] = markdown(_table_of_means(results.answers))
+    made["real-study-answers"] = markdown(_answers_by_key_sentence(results.answers))
     made["real-study-wrappers"] = markdown(_by_wrapper(results.answers))
     made["real-study-mechanism"] = markdown(_mechanism(results.mechanism))
     if is_audited():
@@ -119,6 +121,19 @@ def _mean(part: Table, column: str) -> str:
     crossed = crossed_mean if column == "log_odds" else crossed_share
     mean, (low, high) = crossed(values[np.newaxis])
     return f"{mean:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+
+
+def _answers_by_key_sentence(answers: Table) -> pd.DataFrame:
+    """Share of answers that the judge calls refused, by what the finder says of their K; all full runs together. The
+    design does not ask for it."""
+    full = answers[answers["way"] == "full"]
+    full = full.assign(kind=np.select([full["safe"], full["go_ahead"]], _KINDS[:2], _KINDS[2]))
+    lines = []
+    for (source, label), rows in full.groupby(["source", "label"], sort=False):
+        of_kinds = {kind: rows["refused"][rows["kind"] == kind] for kind in _KINDS}
+        told = {kind: f"{some.mean():.2f} ({len(some):,})" if len(some) else "–" for kind, some in of_kinds.items()}
+        lines.append({"requests": source, "label": label, **told})
+    return pd.DataFrame(lines)
 
 
 def _spread(runs: Table) -> str:

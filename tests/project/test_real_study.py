@@ -64,7 +64,7 @@ from analysis.real_model.real_study_report import report
 from analysis.real_model.real_study_results import Results, counted, gather, known_records, read, read_answers, save
 from analysis.real_model.real_study_selection import save_selection
 from analysis.real_model.real_study_shipping import make_adapter, ship_adapters
-from analysis.real_model.real_study_verdicts import decided, stage_of
+from analysis.real_model.real_study_verdicts import decided, stage_of, unseen
 from analysis.real_model.real_study_wrappers import FAMILIES, WRAPPERS, wrappers_of
 from analysis.study_queue import settings_that_count
 from safekey_interp.cli.app import command_named
@@ -142,7 +142,8 @@ def made_up(aha: dict[str, float], *, seed: int = 0, of: list[Cell] | None = Non
                 wrapper = tests[(3 * number + turn) % len(tests)]
                 safe = rng.random() < np.clip(aha[cell.arm] + prompt_noise[number] + run_noise, 0, 1)
                 about = {"request": f"p{number}", "source": "wrapped", "label": "harmful", "wrapper": wrapper}
-                read_ = {"aha": "safe" if safe else "neutral", "found": True, "hint": True, "judged": "refusal"}
+                judged = "full_refusal" if safe or turn else "compliance"
+                read_ = {"aha": "safe" if safe else "neutral", "found": True, "hint": True, "judged": judged}
                 odds = {"log_odds": 2.0 * safe - 1 + 0.1 * rng.normal()}
                 rows.append(cell._asdict() | about | {"family": "role"} | read_ | odds)
         mechanism.append(cell._asdict() | {"what": "auroc", "layer": 0, "value": 0.7})
@@ -356,6 +357,12 @@ def test_a_planted_effect_is_shown_and_no_other(tmp_path: Path) -> None:
         assert set(others) <= {EXCLUDED, OPEN}
     text = report(results)
     assert text["real-study-safe"].count("\n| ") == len(CONTRASTS) + 1
+    full = unseen(results.answers[results.answers["way"] == "full"], "harmful")
+    told = [
+        f"{full['refused'][which].mean():.2f} ({int(which.sum()):,})" if which.any() else "–"
+        for which in (full["safe"], full["go_ahead"], ~full["safe"] & ~full["go_ahead"])
+    ]
+    assert f"| wrapped | harmful | {' | '.join(told)} |" in text["real-study-answers"]
     save(results, tmp_path)
     again = read(tmp_path)
     assert report(again) == text
