@@ -30,7 +30,6 @@ from safekey_interp.runs.storage import remove_leftovers, sha256_of, try_writing
 from safekey_interp.version import __version__
 
 MODELS = ("organism:base", "organism:sft", "organism:safekey")
-CLAIMS = Path(__file__).with_name("CLAIMS.md")
 _STOPPED = 130
 _PART = "--part"
 """Answer the questions and no more: what the command gives to processes of its own."""
@@ -73,12 +72,15 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="questions at once. Default: 2")
     parser.add_argument("--seed", type=int, help="seed of every draw. Default: 0")
     parser.add_argument("--overwrite", action="store_true", help="delete runs of other settings that are in the folder")
-    parser.add_argument("--write", action="store_true", help="write analysis/CLAIMS.md, too")
+    parser.add_argument("--write", action="store_true", help="put the verdicts into analysis/CLAIMS.md, too, where "
+        "those of the other kind of models stay: organisms, or SmolLM2 and its trainings")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="check paper.yaml and say what it would take")
     parser.add_argument(_PART, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(words)
-    if options.write and options.models and not any(map(is_organism, options.models)):
-        raise InputError("--write: CLAIMS.md has the organisms' claims, too; expected one of them among --models")
+    if options.write:
+        from analysis.paper.shipped_claims import kind_of
+
+        options.kind = kind_of(options.models or MODELS)
     if options.run and (options.models or options.traces or (options.seed, options.max_new_tokens) != (None, None)):
         raise InputError("--run: got --models, --traces, --seed or others, too; expected either a run or what to ask")
     if options.max_new_tokens is not None and options.max_new_tokens < 1:
@@ -201,7 +203,7 @@ def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options
     """Index, claims.csv and CLAIMS.md, from what is kept of every question that was ever answered here."""
     import pandas as pd
 
-    from analysis.paper import claims_page, questions, verdicts
+    from analysis.paper import claims_page, questions, shipped_claims, verdicts
     from analysis.paper.export import write_text
     from analysis.paper.index import save_index
 
@@ -219,13 +221,14 @@ def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options
     print()
     for why in dict.fromkeys(answer.no_pictures for answer in answers if answer.no_pictures):
         print(one_line(why))
-    table = verdicts.as_table([measured for answer in all_answers for measured in answer.measured])
+    measured = [measured for answer in all_answers for measured in answer.measured]
+    table = verdicts.as_table(measured, options.models or ())
     claims = claims_page.beside_theirs(table)
     if not options.run:
-        write_text(out / "claims.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        write_text(out / "claims.csv", shipped_claims.in_csv(table))
         claims_page.write_claims(out / "CLAIMS.md", table)
         if options.write:
-            claims_page.write_claims(CLAIMS, table)
+            shipped_claims.ship(table, options.kind)
         for line in claims_page.in_lines(table):
             print(one_line(line))
     drawn = (sheet.source for answer in all_answers for sheet in answer.sheets)

@@ -48,8 +48,8 @@ class Beside(NamedTuple):
     """A row an evidence that was measured: what its contrast, interval and smallest effect of interest are."""
     verdicts: list[str]
     """Of the strongest evidence: ``MODEL: VERDICT``."""
-    command: str
-    """What measures it again."""
+    commands: list[str]
+    """What measures it again, for each kind of models."""
 
 
 def write_claims(file: Path, table: pd.DataFrame) -> None:
@@ -75,7 +75,7 @@ def write_claims(file: Path, table: pd.DataFrame) -> None:
             "Where": claim.where,
             "There": claim.theirs,
             "Built in": _sentence(claim),
-            "Again": f"`{entry.command}`",
+            "Again": ", ".join(f"`{command}`" for command in entry.commands),
         }
         parts += [
             f'<a id="{claim.id}"></a>\n\n## {claim.id}. {claim.says}{_whose(claim)}',
@@ -92,7 +92,8 @@ def beside_theirs(table: pd.DataFrame, *, mark: str = "") -> list[Beside]:
         rows: Any = table[table["claim"] == claim.id]
         decide = rows[rows["role"] == "decides"]
         verdicts = [f"{row['model']}: {verdict_in_words(row, mark)}" for _, row in decide.iterrows()]
-        entries.append(Beside(claim, _ours(rows, mark), _evidence(rows), verdicts, command(claim.id)))
+        commands = list(dict.fromkeys(rows["command"])) or [command(claim.id)]
+        entries.append(Beside(claim, _ours(rows, mark), _evidence(rows), verdicts, commands))
     return entries
 
 

@@ -59,7 +59,7 @@ class Related(NamedTuple):
     evidence: str
     """The evidence whose sign and smallest effect of interest hold for it."""
     model: str
-    """What a row's model must contain to be compared; empty for any."""
+    """What a row's model must contain to be compared, beside "organism"; empty for any organism."""
     value: float
     """The difference, in the evidence's unit."""
     where: str
@@ -170,6 +170,7 @@ def _opposite(stated: list[StatedVerdict], results: str) -> Iterator[str]:
         for verdict in stated:
             # A row of another reading is compared with that reading's numbers alone.
             same = verdict.evidence == number.evidence or (verdict.decides and not by.beside)
+            same = same and "organism" in verdict.model
             if verdict.claim == number.claim and same and number.model in verdict.model and verdict.verdict == opposite:
                 yield (
                     f"claim {verdict.claim}, {verdict.evidence} ({verdict.model}): CLAIMS.md says {verdict.verdict!r}, "

@@ -20,7 +20,8 @@ stands where the toy's grammar or training makes a claim true, so that it tests 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -145,9 +146,14 @@ def unmeasured(claim: str, model: str, why: str, *, toy: bool, evidence: str = "
     )
 
 
-def as_table(measured: Iterable[Measured]) -> pd.DataFrame:
-    """``claims.csv``: a row for each measurement, claims in order, the strongest evidence of each first."""
-    rows = [_row(measurement) for measurement in measured]
+def as_table(measured: Iterable[Measured], models: Sequence[str] = ()) -> pd.DataFrame:
+    """``claims.csv``: a row for each measurement, claims in order, the strongest evidence of each first.
+
+    Args:
+        measured: in any order.
+        models: that were asked, where they are not those of the command's default.
+    """
+    rows = [_row(measurement) | {"command": command(measurement.claim, models)} for measurement in measured]
     place = {claim.id: number for number, claim in enumerate(CLAIMS)}
     rows.sort(key=lambda row: (place[row["claim"]], BY_ID[row["claim"]].rank(row["evidence"])))
     for row in rows:
@@ -179,7 +185,6 @@ def _row(measurement: Measured) -> dict[str, Any]:
         "family": measurement.family or measurement.model,
         "verdict": measurement.verdict,
         "built_in": claim.built_in if measurement.toy else "",
-        "command": command(measurement.claim),
     }
 
 
@@ -207,6 +212,7 @@ def _corrected(row: dict[str, Any]) -> str:
     return row["verdict"]
 
 
-def command(claim: str) -> str:
-    """What measures a claim again."""
-    return f"python -m analysis --only {claim[0]} --out figures"
+def command(claim: str, models: Sequence[str] = ()) -> str:
+    """What measures a claim again, of these models."""
+    asked = f" --models {shlex.join(models)}" if models else ""
+    return f"python -m analysis{asked} --only {claim[0]} --out figures"

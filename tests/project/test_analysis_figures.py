@@ -240,7 +240,8 @@ def test_a_figure_that_the_run_cannot_give_is_named_and_the_others_are_drawn(tmp
     [
         (["--out", "OUT", "--run", "nowhere"], "no such folder"),
         (["--out", "OUT", "--only", "everything"], "--only: got 'everything'"),
-        (["--out", "OUT", "--write", "--models", "smollm2"], "--write: CLAIMS.md has the organisms' claims"),
+        (["--out", "OUT", "--write", "--models", "organism", "smollm2"], "--write: got organism, smollm2, expected"),
+        (["--out", "OUT", "--write", "--models", "gpt2"], "expected models of one kind, organism or smollm2"),
         (["--out", "OUT", "--run", "RUN", "--models", "organism"], "expected either a run or what to ask"),
         (["--out", "FILE", "--run", "RUN"], "cannot be written"),
         (["--out", "OUT", "--traces", "no.jsonl"], "no.jsonl"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from measured_claims import measured
 from scipy import stats
@@ -13,6 +15,7 @@ from scipy import stats
 from analysis.paper import claims_page
 from analysis.paper.claims import BY_ID, CLAIMS, FILE, read_claims
 from analysis.paper.questions import QUESTIONS
+from analysis.paper.shipped_claims import kind_of, ship, shipped
 from analysis.paper.verdicts import as_table, holm, p_of_interval, unmeasured, verdict_of
 from safekey_interp.errors import InputError
 
@@ -177,6 +180,40 @@ def test_every_claim_has_a_place_a_question_and_a_command(tmp_path):
     assert {int(claim.id[0]) for claim in CLAIMS} == {one.number for one in QUESTIONS}
     assert text.count("Not run.") == len(CLAIMS) - 1
     assert "(our claim, not the paper's)" in text
+
+
+def test_claims_rest_on_both_kinds_of_models_each_written_by_its_own_command(tmp_path: Path) -> None:
+    (tmp_path / "paper").mkdir()
+    runs = measured("6a", -0.1, -0.2, -0.06, "replication", model="organism, training runs", toy=True)
+    toys = [
+        runs,
+        measured("3a", 0.2, 0.1, 0.3, model="organism:sft", toy=True),
+        unmeasured("2b", "organism:sft", "", toy=True),
+    ]
+    trio = ("smollm2", "smollm2:sft")
+    real = [runs, measured("3a", -0.2, -0.3, -0.1, model="smollm2:sft", control_value="NA")]
+    for _ in range(2):  # each is written again
+        ship(as_table(toys), "organism", tmp_path)
+        ship(as_table(real, trio), "smollm2", tmp_path)
+        found = shipped(tmp_path)
+        assert list(zip(found["claim"], found["model"], strict=True)) == [
+            ("2b", "organism:sft"),
+            ("3a", "organism:sft"),
+            ("3a", "smollm2:sft"),
+            ("6a", "organism, training runs"),
+        ]
+    pd.testing.assert_frame_equal(found.iloc[[1]], as_table(toys).iloc[[1]].set_axis([1]), check_exact=False, rtol=1e-5)
+    text = (tmp_path / "CLAIMS.md").read_text()
+    assert "organism:sft: *supports* (toy model)<br>smollm2:sft: *contradicts* |" in text
+    assert (
+        "`python -m analysis --only 3 --out figures`, `python -m analysis --models smollm2 smollm2:sft --only 3" in text
+    )
+    assert "| NA |" in text
+    ship(as_table(toys[:1]), "organism", tmp_path)
+    assert list(shipped(tmp_path)["claim"]) == ["3a", "6a"]
+    assert kind_of(["smollm2", "smollm2:safekey"]) == "smollm2"
+    with pytest.raises(InputError, match="of one kind"):
+        kind_of(["organism:sft", "smollm2"])
 
 
 def test_claims_that_the_toy_cannot_but_show_are_called_built_in():
