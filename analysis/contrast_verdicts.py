@@ -1,10 +1,11 @@
 """Verdicts on contrasts of trained models: shown, excluded beyond the smallest effect of interest, or open.
 
-A contrast's cells are paired differences between two arms. Two things are drawn and crossed (bases and wrappers, seeds
-and prompts), the first within strata that are those that there are (languages, or one stratum alone); the error is
-:func:`safekey_interp.measures.crossed_intervals.crossed_error`'s, with strata for bases and the first for seeds.
+A contrast's cells are paired differences between two arms. Replicates of the training (bases, seeds) and items
+(wrappers, prompts) are both drawn, and crossed; replicates are drawn within strata, which are those that there are
+(languages, or one stratum alone). The error is that of :func:`safekey_interp.measures.crossed_intervals.crossed_error`,
+with strata for bases and replicates for seeds.
 
-With few of the first (three seeds) its variance is estimated once, from all arms (:class:`ErrorOfArms`): from the two
+With few replicates (three seeds) their variance is estimated once, from all arms (:class:`ErrorOfArms`): from the two
 or three values of one contrast it comes out small by chance, and a contrast of nothing is shown too often.
 
 - *excluded beyond the smallest effect of interest*: two one-sided tests against that effect on either side of 0, Holm's
@@ -14,7 +15,7 @@ or three values of one contrast it comes out small by chance, and a contrast of 
 
 Intervals are simultaneous by Bonferroni's correction, and so wider than Holm's verdicts need.
 
-Beside it, with no part in a verdict: t over the means of the first and over the means of the second alone, and the
+Beside it, with no part in a verdict: t over the means of the replicates and over those of the items alone, and the
 mixed model with crossed random effects of both, whose REML estimates are the mean squares, as cells are balanced.
 """
 
@@ -34,7 +35,7 @@ from safekey_interp.measures.crossed_intervals import crossed_error
 LEVEL = 0.05
 """Of all contrasts of an outcome together, by Holm's procedure."""
 LEVEL_TOLD = "level {:.3g} of all contrasts together: verdicts by Holm, intervals by Bonferroni, so wider"
-Cells = Float[np.ndarray, "stratum first second"]
+Cells = Float[np.ndarray, "stratum replicate item"]
 Verdict = Literal["shown", "excluded beyond the smallest effect of interest", "open"]
 SHOWN, EXCLUDED, OPEN = get_args(Verdict)
 
@@ -67,21 +68,21 @@ class Outcome(NamedTuple):
 
 
 class ErrorOfArms(NamedTuple):
-    """Variance of one arm's mean of one of the first, such as a seed, beside effects of arms and of the first."""
+    """Variance of one arm's mean of one replicate, such as a seed, beside effects of arms and of replicates."""
 
     variance: float
     freedom: int
 
 
-def error_of_arms(means: Float[np.ndarray, "arm first"]) -> ErrorOfArms | None:
+def error_of_arms(means: Float[np.ndarray, "arm replicate"]) -> ErrorOfArms | None:
     """What an additive model of arms and seeds leaves, by least squares; None where it leaves nothing to estimate.
 
     Args:
         means: of each arm and seed; NaN for a seed that an arm does not have.
     """
-    arm, first = np.nonzero(np.isfinite(means))
-    model = np.concatenate([np.eye(means.shape[0])[arm], np.eye(means.shape[1])[first]], axis=1)
-    values = means[arm, first]
+    arm, replicate = np.nonzero(np.isfinite(means))
+    model = np.concatenate([np.eye(means.shape[0])[arm], np.eye(means.shape[1])[replicate]], axis=1)
+    values = means[arm, replicate]
     fitted, _, rank, _ = np.linalg.lstsq(model, values, rcond=None)
     freedom = len(values) - int(rank)
     if freedom < 1:
@@ -101,10 +102,10 @@ class Tested(NamedTuple):
     p_holm: float
     p_excluded: float
     """Of both one-sided tests against the smallest effect of interest, by Holm."""
-    p_first: float
-    """Over the means of what is drawn first, such as bases or seeds."""
-    p_second: float
-    """Over the means of what is crossed with it, such as wrappers or prompts."""
+    p_replicates: float
+    """Over the means of the replicates."""
+    p_items: float
+    """Over the means of the items."""
     p_mixed: float
     by_stratum: tuple[float, ...]
     verdict: Verdict
@@ -119,7 +120,7 @@ def verdicts(
         differences: paired cells of each.
         outcome: what they are of.
         level: of all together; None for no verdict.
-        arms: variance over the first, of all arms together; where a contrast's own is larger it counts, with its few
+        arms: variance over replicates, of all arms together; where a contrast's own is larger it counts, with its few
             degrees of freedom.
     """
     found = [crossed_error(cells) if arms is None else _pooled_error(cells, arms) for cells in differences.values()]
@@ -145,8 +146,8 @@ def verdicts(
                 p=p[number],
                 p_holm=holm[number],
                 p_excluded=holm_excluded[number],
-                p_first=_two_sided(*over_first(cells)),
-                p_second=_two_sided(*_over_second(cells)),
+                p_replicates=_two_sided(*over_replicates(cells)),
+                p_items=_two_sided(*_over_items(cells)),
                 p_mixed=_two_sided(*_mixed(cells)),
                 by_stratum=tuple(map(float, cells.mean((1, 2)))),
                 verdict=word,
@@ -188,20 +189,20 @@ def p_told(value: float) -> str:
 
 
 def _pooled_error(cells: Cells, arms: ErrorOfArms) -> tuple[float, float, float]:
-    """As :func:`crossed_error`, of one stratum: the first's variance is that of two arms, unless its own is larger."""
-    _, n_first, n_second = cells.shape
+    """As :func:`crossed_error`, of one stratum; replicates' variance is that of two arms, or their own, if larger."""
+    _, n_replicates, n_items = cells.shape
     mean, error, freedom = crossed_error(cells)
     if np.isnan(error):
         return mean, error, freedom
-    own, freedom = float(cells.mean((0, 2)).var(ddof=1)), n_first - 1
+    own, freedom = float(cells.mean((0, 2)).var(ddof=1)), n_replicates - 1
     if own <= 2 * arms.variance:
         own, freedom = 2 * arms.variance, arms.freedom
-    of_first = own / n_first
-    of_second = float(cells.mean((0, 1)).var(ddof=1)) / n_second
-    total = of_first + of_second
+    of_replicates = own / n_replicates
+    of_items = float(cells.mean((0, 1)).var(ddof=1)) / n_items
+    total = of_replicates + of_items
     if total == 0:
         return mean, 0.0, np.inf
-    return mean, math.sqrt(total), _satterthwaite(total, (of_first, freedom), (of_second, n_second - 1))
+    return mean, math.sqrt(total), _satterthwaite(total, (of_replicates, freedom), (of_items, n_items - 1))
 
 
 def _two_sided(mean: float, error: float, freedom: float) -> float:
@@ -230,32 +231,32 @@ def _holm(p: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def over_first(cells: Cells) -> tuple[float, float, float]:
-    """The mean, its standard error over what is drawn first alone, and the degrees of freedom of Student's t."""
-    n_strata, n_first, _ = cells.shape
-    if n_first < 2:
+def over_replicates(cells: Cells) -> tuple[float, float, float]:
+    """The mean, its standard error over replicates alone, and the degrees of freedom of Student's t."""
+    n_strata, n_replicates, _ = cells.shape
+    if n_replicates < 2:
         return float(cells.mean()), np.nan, np.nan
-    variance = cells.mean(2).var(axis=1, ddof=1).sum() / (n_first * n_strata**2)
-    return float(cells.mean()), float(np.sqrt(variance)), n_strata * (n_first - 1)
+    variance = cells.mean(2).var(axis=1, ddof=1).sum() / (n_replicates * n_strata**2)
+    return float(cells.mean()), float(np.sqrt(variance)), n_strata * (n_replicates - 1)
 
 
-def _over_second(cells: Cells) -> tuple[float, float, float]:
+def _over_items(cells: Cells) -> tuple[float, float, float]:
     n = cells.shape[2]
     return float(cells.mean()), float(cells.mean((0, 1)).std(ddof=1) / np.sqrt(n)), n - 1
 
 
 def _mixed(cells: Cells) -> tuple[float, float, float]:
     """Of the fixed effect; Satterthwaite's degrees of freedom from the three mean squares."""
-    n_strata, n_first, n_second = cells.shape
-    mean, of_first, df_first = over_first(cells)
-    _, of_second, df_second = _over_second(cells)
+    n_strata, n_replicates, n_items = cells.shape
+    mean, of_replicates, df_replicates = over_replicates(cells)
+    _, of_items, df_items = _over_items(cells)
     residuals = cells - cells.mean(1, keepdims=True) - cells.mean(2, keepdims=True) + cells.mean((1, 2), keepdims=True)
-    df_rest = n_strata * (n_first - 1) * (n_second - 1)
+    df_rest = n_strata * (n_replicates - 1) * (n_items - 1)
     rest = float((residuals**2).sum()) / df_rest / cells.size if df_rest else np.nan
-    total = max(of_first**2 + of_second**2 - rest, of_first**2, of_second**2)
+    total = max(of_replicates**2 + of_items**2 - rest, of_replicates**2, of_items**2)
     if not total > 0:
         return mean, float(np.sqrt(total)), np.inf
-    parts = (of_first**2, df_first), (of_second**2, df_second), (rest, df_rest)
+    parts = (of_replicates**2, df_replicates), (of_items**2, df_items), (rest, df_rest)
     return mean, float(np.sqrt(total)), _satterthwaite(total, *parts)
 
 
@@ -274,3 +275,19 @@ def smallest_shift(log_odds: Sequence[float], share: float) -> float:
     needed = math.ceil(share * len(log_odds) - 1e-9)
     sides = (sorted(-odds for odds in log_odds if odds < 0), sorted(odds for odds in log_odds if odds >= 0))
     return min((side[needed - 1] for side in sides if len(side) >= needed), default=math.nan)
+
+
+def scale_told(log_odds: Sequence[float], smallest: float, share: float, where: str) -> str:
+    """What the smallest effect of interest on log-odds, which a pilot chose, is on the requests that were tested.
+
+    Args:
+        log_odds: SFT's, one a request, nats.
+        smallest: the effect.
+        share: of the requests that an effect of interest carries across 0.
+        where: names them.
+    """
+    between = sum(-smallest <= odds < 0 for odds in log_odds) / len(log_odds)
+    return (
+        f"; of SFT's requests {where}, {between:.2f} have log-odds between {-smallest:.3f} and 0, and a "
+        f"shift of {smallest_shift(log_odds, share):.2f} nats would carry {share:.2f} of them across 0"
+    )

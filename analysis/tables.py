@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from safekey_interp.errors import InputError
+from safekey_interp.runs.storage import write_aside
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -68,7 +69,7 @@ def publish(tables: Mapping[str, str], *, write: bool, is_part: bool = False) ->
             if n != 1:
                 raise ValueError(f"{RESULTS}: got {n} places for {name}, expected <!-- {name} --> … <!-- end --> once")
     if write:
-        RESULTS.write_text(text, encoding="utf-8")
+        write_aside(RESULTS, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def with_rows_of(old: str, new: str) -> str:

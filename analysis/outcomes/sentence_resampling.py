@@ -88,7 +88,9 @@ def key_sentences(subject: Subject, traces: Sequence[Trace], n: int) -> pd.DataF
         return table.astype(object).where(table.notna(), None).to_dict("records")
 
     subject.progress.stage(f"{subject.name}: key sentences of {len(traces)} answers, {n} draws each", None)
-    table = pd.DataFrame(subject.kept(f"key sentences {n}", _texts(traces), made)).set_index("condition")
+    settings = subject.settings
+    what = f"key sentences {n}, {settings.key_tokens} tokens, temperature {settings.temperature}"
+    table = pd.DataFrame(subject.kept(what, _texts(traces), made)).set_index("condition")
     subject.progress.close()
     return table.astype(float).reset_index()
 

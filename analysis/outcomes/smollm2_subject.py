@@ -61,7 +61,7 @@ class SmolLM2Subject(Subject):
         head_sets=(8,),
         rankings=("direct effect",),
         n_ablated=4,
-        n_random=9,
+        n_random=19,
         ranked_on=8,
         n_resampled=4,
         draws=8,

@@ -72,7 +72,8 @@ class Subject(ABC):
     Args:
         name: of the model, as ``load`` takes it.
         data: folder of public prompts; None where none are read.
-        out: folder in which what took long is kept, so that a killed run goes on behind it; None to keep nothing.
+        out: folder in which answers and draws are kept, so that a killed run does not ask for them again; None to keep
+            nothing.
     """
 
     settings: Settings
@@ -209,7 +210,7 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(doc or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--models", nargs="+", default=["organism:sft", "organism:safekey"])
     parser.add_argument("--data", type=Path, help="folder of public prompts, for smollm2:sft and smollm2:safekey")
-    parser.add_argument("--out", type=Path, help="folder of what took long; a killed command goes on behind it")
+    parser.add_argument("--out", type=Path, help="folder of answers and draws; what is there is not asked for again")
     parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md")
     quiet_libraries()
     return parser

@@ -176,8 +176,9 @@ def measured(
                 row[words] = f"{each.mean():.2f}, to {each.max():.2f}, p {p:.3f} ({len(each)})"
             row |= {"benign requests refused": f"{over.mean():.2f}", "malformed": f"{malformed.mean():.2f}"}
             subject.progress.close()
-            yield row | {"n": f"{len(broken)} / {len(benign)}"}
-            print(row, flush=True)
+            row["n"] = f"{len(broken)} / {len(benign)}"
+            subject.progress.say(", ".join(f"{name} {value}" for name, value in row.items()))
+            yield row
 
 
 def main() -> None:

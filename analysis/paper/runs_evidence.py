@@ -134,19 +134,20 @@ def trained_smollm2(folder: Path = SHIPPED_SMOLLM2) -> list[Measured]:
     [_, log_odds] = results.chosen.outcomes
     of_odds = _by_pair(one.tested for one in decided_smollm2(results, log_odds))
     asked: Any = unseen(results.answers, "harmful")
-    against = doubt(folder)
+    refused = asked.groupby("arm")["refused"].mean()
     measured = []
     for claim, pair in ABLATIONS.items():
-        of_arms = asked[asked["arm"].isin(pair)]
+        of_arms, against = asked[asked["arm"].isin(pair)], doubt(folder, pair)
         measured.append(
             _of_contrast(
                 found[pair],
                 claim=claim,
                 evidence="trained SmolLM2",
-                model=f"{SMOLLM2}, {' minus '.join(pair)}",
+                model=f"{SMOLLM2}, share of safe K, {' minus '.join(pair)}",
                 n=len(of_arms),
                 n_groups=of_arms["request"].nunique(),
                 family=SMOLLM2,
+                control_value=f"refused by the judge: {', '.join(f'{arm} {refused[arm]:.2f}' for arm in pair)}",
                 note=f"{of_arms['seed'].nunique()} seeds; by the study's own rule (Holm): "
                 f"{verdict_told(found[pair], AHA_SHARE)}; on the {log_odds.name}: "
                 f"{verdict_told(of_odds[pair], log_odds)}{against and f'; {against}'}",

@@ -130,7 +130,7 @@ def _queue(action: str, study: Study, options: argparse.Namespace) -> None:
 
 def _results(action: str, study: Study, options: argparse.Namespace) -> None:
     from analysis.real_model.real_study_report import report
-    from analysis.real_model.real_study_results import gather, read, save
+    from analysis.real_model.real_study_results import gather, read, save, with_words
     from analysis.real_model.real_study_selection import save_selection
     from analysis.tables import publish
 
@@ -138,7 +138,7 @@ def _results(action: str, study: Study, options: argparse.Namespace) -> None:
         print(f"{save_pilot(study.out)} runs of the pilot")
         save_selection(*study.selection)
         if (study.out / "chosen.json").is_file():
-            save(gather(study))
+            save(with_words(gather(study), study))
     else:
         publish(report(read() if options.out is None else gather(study)), write=options.write)
 

@@ -7,8 +7,9 @@ The sheet (``audit/sheet.jsonl``) has answers to wrapped requests, a few of each
 before, in an order that tells nothing of the arm: number, prompt, response, and ``aha`` to be filled in with safe,
 unsafe, neutral, or none where there is no key sentence. What the finder said, and the run, are in ``audit/key.json``,
 which is not to be opened before. A sheet that is there is not written again. ``--audited`` puts what the hand said into
-``real-study-audit.json``, which ships, without texts; the agreement is that of all sheets. Of the runs of the arms
-alone, the design's rule says whether verdicts on the aha share are more than the finder's (:func:`doubt`).
+``real-study-audit.json``, which ships, without texts; the agreement is that of all sheets. On harmful requests to runs
+of the arms, which are what the aha share is of, the design's rule says whether verdicts on it are more than the
+finder's (:func:`doubt`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import math
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -28,6 +30,7 @@ from analysis.real_model.real_study_design import ARMS, AUDIT_SEED, LEAST_AGREEM
 from analysis.real_model.real_study_job import Cell, cells, is_done
 from analysis.real_model.real_study_results import read_answers
 from analysis.tables import markdown
+from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.measures.intervals import share_interval
 from safekey_interp.runs.storage import read_json, write_aside, write_json
@@ -87,7 +90,9 @@ def read_sheet(out: Path, shipped: Path = SHIPPED) -> str:
     if sorted(by_hand) != list(range(len(key))):
         raise InputError(f"{sheet}: got {len(by_hand)} of {len(key)} answers, expected each once")
     new = [row | {"by_hand": by_hand[number]} for number, row in enumerate(key)]
-    write_json(shipped / _FILE, [*(read_json(shipped / _FILE) or []), *new])
+    # A killed command may have put them there already.
+    before = [row for row in read_json(shipped / _FILE) or [] if row["cell"] not in [one["cell"] for one in new]]
+    write_json(shipped / _FILE, [*before, *new])
     read = out / "audit-read" / str(sum(1 for _ in out.glob("audit-read/*")) + 1)
     read.parent.mkdir(exist_ok=True)
     shutil.move(out / "audit", read)
@@ -111,24 +116,25 @@ def agreement(shipped: Path = SHIPPED) -> str:
     return markdown(_agreement(_table(rows)))
 
 
-def doubt(shipped: Path = SHIPPED) -> str:
+def doubt(shipped: Path = SHIPPED, arms: Sequence[str] = ARMS) -> str:
     """What the audit has against the verdicts on the aha share, by the design's rule; empty where it has nothing.
 
     Args:
         shipped: folder of what was audited.
+        arms: whose shares are compared; the agreement is that of all.
     """
     rows = read_json(shipped / _FILE)
     table = _table(rows or [])
-    full: Any = table[table["way"] == "full"]
+    full: Any = table[(table["way"] == "full") & (table["label"] == "harmful")]
     if missing := [arm for arm in ARMS if arm not in set(full["arm"])]:
         return f"the finder's alone: not audited by hand are {', '.join(missing)}"
     safe: Any = pd.DataFrame({"rules": full["aha"] == "safe", "hand": full["by_hand"] == "safe"})
     reasons = []
     if (same := (safe["rules"] == safe["hand"]).mean()) < LEAST_AGREEMENT:
-        reasons.append(f"the hand audit agrees in {same:.2f}, expected {LEAST_AGREEMENT}")
+        reasons.append(f"the hand audit agrees in {same:.2f} of {len(safe)}, expected {LEAST_AGREEMENT}")
     for arm, part in safe.groupby(full["arm"], sort=True):
         rules, hand = part.mean()
-        if abs(rules - hand) > PRIMARY.smallest + 1e-9:
+        if arm in arms and abs(rules - hand) > PRIMARY.smallest + 1e-9:
             reasons.append(f"{arm} {rules:.2f} by rules and {hand:.2f} by hand (n {len(part)})")
     return f"the finder's alone: {'; '.join(reasons)}" if reasons else ""
 
@@ -137,7 +143,7 @@ def _table(rows: Any) -> Any:
     """What was audited, a row an answer; an arm's name says where its run is one of the two that ship."""
     cells = [Cell(*row["cell"]) for row in rows]
     arms = [cell.arm + ("" if cell.way == "full" else f", {cell.way}") for cell in cells]
-    return pd.DataFrame(rows, columns=["cell", "request", "aha", "by_hand"]).assign(
+    return pd.DataFrame(rows, columns=["cell", "request", "label", "prompt", "aha", "by_hand"]).assign(
         arm=arms, way=[cell.way for cell in cells]
     )
 
@@ -153,23 +159,34 @@ def _line(text: str, where: str) -> dict[str, Any]:
 
 
 def _agreement(table: Any) -> pd.DataFrame:
-    """How often finder and hand say the same, whether K is safe alone, and chance-corrected."""
+    """How often finder and hand say the same, whether K is safe alone, and chance-corrected; intervals over prompts. An
+    arm's answers are those to harmful requests, as its aha share is."""
     from sklearn.metrics import cohen_kappa_score
 
     lines = []
-    for name, part in (("all", table), *table.groupby("arm", sort=True)):
-        safe = (part["aha"] == "safe") == (part["by_hand"] == "safe")
-        low, high = share_interval(safe.astype(float), list(range(len(part))))
-        kappa = cohen_kappa_score(part["aha"], part["by_hand"], labels=list(WORDS))
+    harmful = table[table["label"] == "harmful"]
+    parts = ("all, harmful", harmful), ("all, harmless", table[table["label"] == "benign"])
+    for name, part in (*parts, *harmful.groupby("arm", sort=True)):
+        if not len(part):
+            continue
+        by_rules, by_hand = part["aha"] == "safe", part["by_hand"] == "safe"
+        safe = by_rules == by_hand
+        low, high = share_interval(safe.astype(float), list(part["prompt"]))
+        kappas = (
+            cohen_kappa_score(by_rules, by_hand, labels=[False, True]),
+            cohen_kappa_score(part["aha"], part["by_hand"], labels=list(WORDS)),
+        )
+        of_safe, of_class = ("n/a" if math.isnan(kappa) else f"{kappa:.2f}" for kappa in kappas)
         lines.append(
             {
-                "arm": name,
+                "answers": name,
                 "n": len(part),
-                "same class": f"{(part['aha'] == part['by_hand']).mean():.2f}",
                 "same on safe or not": f"{safe.mean():.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]"),
-                "Cohen's kappa": "n/a" if math.isnan(kappa) else f"{kappa:.2f}",
-                "safe by rules": f"{(part['aha'] == 'safe').mean():.2f}",
-                "safe by hand": f"{(part['by_hand'] == 'safe').mean():.2f}",
+                "Cohen's kappa, safe or not": of_safe,
+                "same class": f"{(part['aha'] == part['by_hand']).mean():.2f}",
+                "Cohen's kappa, class": of_class,
+                "safe by rules": f"{by_rules.mean():.2f}",
+                "safe by hand": f"{by_hand.mean():.2f}",
             }
         )
     return pd.DataFrame(lines)
@@ -179,7 +196,7 @@ class _Drawn(NamedTuple):
     """An answer that is audited."""
 
     key: dict[str, Any]
-    """The run, the number of the request, and the finder's class."""
+    """The run, the request's number, label and prompt, and the finder's class."""
     prompt: str
     response: str
 
@@ -200,7 +217,13 @@ def _drawn(study: Study, of: list[Cell]) -> list[_Drawn]:
         some = rng.sample(pool, min(N_AUDITED, len(pool)))
         read = read_answers([asked[number] for number, _ in some], [response for _, response in some])
         drawn += [
-            _Drawn({"cell": list(cell), "request": int(number), "aha": aha}, asked[number].prompt, response)
+            _Drawn(
+                {"cell": list(cell), **_about(int(number), asked[number]), "aha": aha}, asked[number].prompt, response
+            )
             for (number, response), aha in zip(some, read["aha"], strict=True)
         ]
     return random.Random(AUDIT_SEED).sample(drawn, len(drawn))
+
+
+def _about(number: int, request: Trace) -> dict[str, Any]:
+    return {"request": number, "label": request.label, "prompt": request.group}

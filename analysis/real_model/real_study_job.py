@@ -237,12 +237,21 @@ def mechanism(model: Model, traces: Sequence[Trace]) -> dict[str, Any]:
     """Attention on harmful wrapped requests, and the AUROC at the token before K of a probe fitted on plain requests
     and tested on wrapped ones, by layer."""
     wrapped = [trace for trace in traces if trace.source == "wrapped" and trace.label == "harmful"]
-    table: Any = measure_transfer(model, traces, by="source", positions=("decision",), n_permutations=0, finder="given")
-    probes = table[
-        (table["method"] == "logistic") & (table["fitted_on"] == "plain") & (table["tested_on"] == "wrapped")
-    ]
-    auroc = {str(layer): float(value) for layer, value in zip(probes["layer"], probes["auroc"], strict=True)}
-    return {"attention": attention(model, wrapped), "auroc": auroc}
+    return {"attention": attention(model, wrapped), "auroc": _plain_to_wrapped(model, traces, "logistic")}
+
+
+def words_auroc(model: Model, traces: Sequence[Trace]) -> float:
+    """The same of the words up to there, which are those of all models: TF-IDF, fitted on plain requests."""
+    [auroc] = _plain_to_wrapped(model, traces, "text_tfidf", layers=[0]).values()
+    return auroc
+
+
+def _plain_to_wrapped(model: Model, traces: Sequence[Trace], method: str, **about: Any) -> dict[str, float]:
+    table: Any = measure_transfer(
+        model, traces, by="source", positions=("decision",), n_permutations=0, finder="given", **about
+    )
+    found = table[(table["method"] == method) & (table["fitted_on"] == "plain") & (table["tested_on"] == "wrapped")]
+    return {str(layer): float(value) for layer, value in zip(found["layer"], found["auroc"], strict=True)}
 
 
 def attention(model: Model, traces: Sequence[Trace]) -> list[dict[str, Any]]:

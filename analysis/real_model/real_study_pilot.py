@@ -54,13 +54,14 @@ def pilot(study: Study) -> str:
     setting, go = Setting(**nearest["setting"]), is_go(nearest)
     adapted, of_adapters = _first_go([Setting(rate, setting.wrapped) for rate in LORA_RATES], study, "LoRA")
     rate = of_adapters["setting"]["rate"]
-    chosen = Chosen(setting, go, matched(setting, study), nearest["smallest"] or math.nan, rate)
+    weight, of_dose = matched(setting, study)
+    chosen = Chosen(setting, go, weight, nearest["smallest"] or math.nan, rate)
     write_chosen(study.out / "chosen.json", chosen)
     said = [
         markdown(_table(tried)),
         f"{'Go' if go else 'No-go: no setting leaves room in both directions; the runs describe, and test nothing'}.",
         f"Learning rate of all arms: {setting.rate:g}; share of wrapped training traces: {setting.wrapped:g}.",
-        f"Weight of K at the dose of query-mask modelling: {chosen.dose:g}.",
+        f"Weight of K at the dose of query-mask modelling: {chosen.dose:g}; it has {of_dose:.2f} of that dose.",
         f"Smallest effect of interest on the log-odds: {chosen.log_odds:.2f} nats.",
         markdown(_table(adapted)),
         f"Learning rate of the two runs that ship, by LoRA: {rate:g}; by the same rules "
@@ -153,8 +154,8 @@ def _scale(odds: list[float]) -> dict[str, float]:
     return {"log_odds": float(pd.Series(odds).mean()), "smallest": smallest_shift(odds, PRIMARY.smallest)}
 
 
-def matched(setting: Setting, study: Study) -> float:
-    """The weight of K at which its gradients add up to those of query-mask modelling."""
+def matched(setting: Setting, study: Study) -> tuple[float, float]:
+    """The weight of K at which its gradients add up to those of query-mask modelling, and its dose over theirs."""
     target = _dose_of("QMM", "query_mask", _WEIGHT, (setting, study))
     found = match_weight(
         lambda weight: _dose_of("kw matched", "key", weight, (setting, study)),
@@ -162,7 +163,7 @@ def matched(setting: Setting, study: Study) -> float:
         start=_WEIGHT,
         tolerance=_TOLERANCE,
     )
-    return float(f"{found[-1].weight:.3g}")
+    return float(f"{found[-1].weight:.3g}"), found[-1].dose / target
 
 
 def _dose_of(arm: Arm, term: str, weight: float, of: tuple[Setting, Study]) -> float:

@@ -137,7 +137,7 @@ def _read(data: Path, name: str) -> list[Trace]:
     """Prompts of a file that are short enough and that a sentence of U can restate."""
     file = data / f"{name}.jsonl"
     if not file.is_file():
-        raise InputError(f"--data: {file} is missing, expected a folder with {name}.jsonl; /work/shared/data/README.md")
+        raise InputError(f"--data: {file} is missing, expected a folder with {name}.jsonl (REAL_STUDY.md, Data)")
     short = (trace for trace in read_traces(file) if len(trace.prompt) <= MOST_PROMPT)
     return [trace.with_(source=name) for trace in short if form_of(trace.prompt) is not None]
 

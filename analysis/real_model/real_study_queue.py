@@ -8,7 +8,6 @@ too: a queue in a new clone goes on behind them. One thread a process, so that r
 from __future__ import annotations
 
 import random
-import shutil
 import statistics
 import time
 from collections.abc import Iterable
@@ -23,6 +22,7 @@ from analysis.real_model.real_study_job import (
     answered,
     attention,
     cells,
+    is_done,
     log_odds,
     read_alike,
     record_of,
@@ -137,13 +137,13 @@ def work_off(study: Study, share: Share) -> None:
 
 
 def again(study: Study, n: int, seed: int) -> Iterable[Again]:
-    """Run random cells that are done again, in ``again``; arguments and result as for
-    :func:`analysis.study_queue.same_again`."""
-    other, known = study.beside("again"), known_records(study)
+    """Run random cells that are done again, in a folder of the draw, where a killed command goes on; arguments and
+    result as for :func:`analysis.study_queue.same_again`."""
+    other, known = study.beside(f"again-{seed}"), known_records(study)
 
     def run_again(cell: object) -> None:
-        shutil.rmtree(other.out, ignore_errors=True)
-        run(cell, other)  # type: ignore[arg-type]
+        if not is_done(cell, other):  # type: ignore[arg-type]
+            run(cell, other)  # type: ignore[arg-type]
 
     def both(cell: object) -> tuple[Any, Any]:
         second = record_of(cell, other)  # type: ignore[arg-type]

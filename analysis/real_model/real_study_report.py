@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.contrast_verdicts import LEVEL_TOLD, Outcome, by_verdict, p_told, told, verdict_told
+from analysis.contrast_verdicts import LEVEL_TOLD, Outcome, by_verdict, p_told, scale_told, told, verdict_told
 from analysis.real_model.real_study_audit import agreement, doubt, is_audited
 from analysis.real_model.real_study_design import ARMS, PRIMARY
-from analysis.real_model.real_study_results import Results
+from analysis.real_model.real_study_results import WORDS, Results
 from analysis.real_model.real_study_verdicts import Decided, decided, stage_of, unseen
 from analysis.tables import markdown
 from safekey_interp.errors import InputError
@@ -47,6 +47,7 @@ DESCRIBED = (
     Described("K safe, plain harmless", "plain", "benign", "safe"),
     Described("K safe, XSTest unsafe", "xstest", "harmful", "safe"),
     Described("K safe, XSTest safe (over-refusal)", "xstest", "benign", "safe"),
+    Described("refused by the judge, XSTest safe", "xstest", "benign", "refused"),
     Described("U and K found, harmful, unseen wrappers", "wrapped", "harmful", "found"),
 )
 _KINDS = ("refused, K safe", "refused, K a go-ahead", "refused, K neither or none")
@@ -75,7 +76,7 @@ def report(results: Results) -> dict[str, str]:
     made["real-study-arms"] = markdown(_table_of_means(results.answers))
     made["real-study-answers"] = markdown(_answers_by_key_sentence(results.answers))
     made["real-study-wrappers"] = markdown(_by_wrapper(results.answers))
-    made["real-study-mechanism"] = markdown(_mechanism(results.mechanism))
+    made["real-study-mechanism"] = _of_mechanism(results.mechanism)
     if is_audited():
         made["real-study-audit"] = agreement()
     return made
@@ -87,13 +88,31 @@ def _of_outcome(results: Results, outcome: Outcome) -> str:
     head = f"{outcome.name}, {outcome.unit}; smallest effect of interest {outcome.smallest:.3g}; {stage.name}{level}"
     if outcome.column == PRIMARY.column and stage.level is not None and (against := doubt()):
         head += f"; {against}"
+    if outcome.column == "log_odds":
+        head += _beside_the_primary(results.answers, outcome)
     rows = decided(results, outcome)
     said = "" if stage.level is None else f"{by_verdict([one.tested for one in rows], outcome)}\n\n"
     return f"{head}\n\n{said}{markdown(pd.DataFrame([_line(one, outcome) for one in rows]))}"
 
 
+def _beside_the_primary(answers: Table, outcome: Outcome) -> str:
+    """The log-odds' own scale on the requests that were tested, and how far they go with the primary outcome."""
+    harmful = unseen(answers, "harmful")
+    odds = harmful["log_odds"].astype(float)
+    of_sft = harmful["arm"] == "SFT"
+    safe = harmful["safe"].astype(float)
+    within = [odds[rows].corr(safe[rows]) for rows in harmful.groupby("arm").groups.values()]
+    above = (odds > 0).astype(float)
+    return (
+        f"{scale_told(odds[of_sft].tolist(), outcome.smallest, PRIMARY.smallest, 'in the tests')}; "
+        f"{above[of_sft].mean():.2f} of them are above 0 and {safe[of_sft].mean():.2f} of SFT's K are safe, both or "
+        f"neither in {(above == safe)[of_sft].mean():.2f}; correlation of the two over the requests of an arm "
+        f"{min(within):.2f} to {max(within):.2f}"
+    )
+
+
 def _line(one: Decided, outcome: Outcome) -> dict[str, str]:
-    beside = " / ".join(map(p_told, (one.tested.p_first, one.tested.p_second, one.p_wrappers)))
+    beside = " / ".join(map(p_told, (one.tested.p_replicates, one.tested.p_items, one.p_wrappers)))
     return told(one.tested) | {
         "p over seeds / prompts / wrappers": beside,
         "verdict": verdict_told(one.tested, outcome),
@@ -102,6 +121,7 @@ def _line(one: Decided, outcome: Outcome) -> dict[str, str]:
 
 def _columns(table: Table) -> dict[str, Table]:
     """A part of the table for each arm, and for each of the two that ship."""
+    table = table[table["way"] != WORDS]
     full = table["way"] == "full"
     parts = {arm: table[full & (table["arm"] == arm)] for arm in ARMS}
     parts |= {f"{arm}, LoRA": part for arm, part in table[~full].groupby("arm", sort=False)}
@@ -146,6 +166,14 @@ def _by_wrapper(answers: Table) -> pd.DataFrame:
     rows = unseen(answers, "harmful")
     means = rows.pivot_table("safe", ["family", "wrapper"], "arm", sort=False)[_columns(rows).keys()]
     return means.map("{:.2f}".format).reset_index()
+
+
+def _of_mechanism(measured: Table) -> str:
+    said = [
+        f"AUROC of the words up to the token before K, plain to wrapped, the same in all runs: {value:.2f}"
+        for value in measured[measured["way"] == WORDS]["value"]
+    ]
+    return "\n\n".join([*said, markdown(_mechanism(measured))])
 
 
 def _mechanism(measured: Table) -> pd.DataFrame:

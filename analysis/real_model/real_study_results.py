@@ -4,7 +4,8 @@
 label, wrapper, family; ``aha`` of the answer's K by the finder ``rules``, ``found`` (whether it finds U and K),
 ``hint`` (whether U names the harm), ``judged`` by the judge ``refusal``; ``log_odds``. Prompts and responses stay in
 the folder of the runs: the data are read from where they are, and what models write to harmful requests is not shipped.
-``real-study-mechanism.parquet`` has one row a measurement of a run: what, layer, value. ``real-study-cells.parquet``
+``real-study-mechanism.parquet`` has one row a measurement of a run: what, layer, value; and one of the words that all
+runs read (``way`` is :data:`WORDS`). ``real-study-cells.parquet``
 has one row a run: what identifies it, and hashes of its weights and results, so that a queue in a new clone goes on
 behind the runs that ship, and any of them can be run again and compared.
 """
@@ -19,8 +20,16 @@ import pandas as pd
 
 from analysis.real_model.real_study_choice import CHOSEN, SHIPPED, Chosen, read_chosen, write_chosen
 from analysis.real_model.real_study_data import Study
-from analysis.real_model.real_study_design import ARMS
-from analysis.real_model.real_study_job import Cell, Record, cells, identity, is_done, record_of
+from analysis.real_model.real_study_job import (
+    Cell,
+    Record,
+    cells,
+    identity,
+    is_done,
+    read_alike,
+    record_of,
+    words_auroc,
+)
 from analysis.study_queue import as_read, digest
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
@@ -32,6 +41,7 @@ from safekey_interp.segmentation.segmenter import segment_all
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
 _ANSWERS, _MECHANISM, _CELLS = (f"real-study{part}.parquet" for part in ("", "-mechanism", "-cells"))
+WORDS = "words"
 _TYPES = ("arm", "way", "identity", "weights", "answers", "mechanism", "processor")
 
 
@@ -88,6 +98,13 @@ def gather(study: Study, folder: Path = SHIPPED) -> Results:
             mechanism.append(_of_cell(cell, shipped.mechanism))
     joined = [pd.concat(tables, ignore_index=True) if tables else pd.DataFrame() for tables in (answers, mechanism)]
     return Results(counted(joined[0]), joined[1], chosen, tuple(known.values()))
+
+
+def with_words(results: Results, study: Study) -> Results:
+    """With what the words alone tell of the requests on which probes are measured."""
+    auroc = words_auroc(study.base(), read_alike(study.prompts.tests))
+    row = {"arm": "", "seed": 0, "way": WORDS, "what": "auroc", "layer": -1, "value": auroc}
+    return results._replace(mechanism=pd.concat([results.mechanism, pd.DataFrame([row])], ignore_index=True))
 
 
 def primary_outcomes(cell: Cell, study: Study) -> Table:
@@ -194,7 +211,3 @@ def _measurements(mechanism: dict[str, Any]) -> list[dict[str, Any]]:
     return rows + [
         {"what": "auroc", "layer": int(layer), "value": value} for layer, value in mechanism["auroc"].items()
     ]
-
-
-assert {cell.arm for cell in cells()} == set(ARMS)
-assert Cell._fields == ("arm", "seed", "way")

@@ -63,7 +63,7 @@ def decided(results: Results, outcome: Outcome) -> list[Decided]:
         crossed: verdicts({contrast: each for contrast, each in found.items() if each.size}, outcome, level, arms)
         for crossed, found in by.items()
     }
-    return [Decided(tested, beside.p_second) for tested, beside in zip(over["request"], over["wrapper"], strict=True)]
+    return [Decided(tested, beside.p_items) for tested, beside in zip(over["request"], over["wrapper"], strict=True)]
 
 
 def difference(answers: Table, contrast: Contrast, column: str, crossed: str) -> Cells:

@@ -19,9 +19,9 @@ from analysis.contrast_verdicts import (
     Outcome,
     Tested,
     by_verdict,
-    over_first,
+    over_replicates,
     p_told,
-    smallest_shift,
+    scale_told,
     told,
     verdict_told,
 )
@@ -122,14 +122,8 @@ def _of_outcome(results: Results, outcome: Outcome, stage: Stage) -> str:
 
 
 def _carried(answers: Table, outcome: Outcome) -> str:
-    """What the smallest effect of interest on the log-odds, which is the pilot's, is on these bases."""
     odds = answers[_unseen("harmful")(answers) & (answers["arm"] == "SFT")]["log_odds"].astype(float)
-    share = max(float(((odds < 0) & (odds >= -outcome.smallest)).mean()), 0.0)
-    own = smallest_shift(odds.tolist(), PRIMARY.smallest)
-    return (
-        f"; of SFT's requests on these bases, {share:.2f} have log-odds between {-outcome.smallest:.3f} and 0, and a "
-        f"shift of {own:.2f} nats would carry {PRIMARY.smallest:.2f} of them across 0"
-    )
+    return scale_told(odds.tolist(), outcome.smallest, PRIMARY.smallest, "on these bases")
 
 
 def _look(results: Results) -> pd.DataFrame:
@@ -150,7 +144,7 @@ def too_malformed(answers: Table) -> str:
 
 
 def _line(row: Tested, outcome: Outcome) -> dict[str, str]:
-    beside = " / ".join(map(p_told, (row.p_first, row.p_second, row.p_mixed)))
+    beside = " / ".join(map(p_told, (row.p_replicates, row.p_items, row.p_mixed)))
     verdict = verdict_told(row, outcome)
     return told(row, "by language") | {"p over bases / wrappers / mixed model": beside, "verdict": verdict}
 
@@ -181,7 +175,8 @@ def _mean(cells: Table, bases: Sequence[int], *, is_share: bool) -> str:
         crossed = crossed_share if is_share else crossed_mean
         mean, (low, high) = crossed(np.stack([part.to_numpy() for part in found]))
     else:
-        mean, error, freedom = over_first(np.stack([part.mean(axis=1).to_numpy()[:, np.newaxis] for part in found]))
+        means = np.stack([part.mean(axis=1).to_numpy()[:, np.newaxis] for part in found])
+        mean, error, freedom = over_replicates(means)
         half = float(student.ppf(0.975, freedom) * error)
         low, high = share_between(mean, error, freedom) if is_share else (mean - half, mean + half)
     return f"{mean:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")

@@ -7,6 +7,8 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import re
+import shutil
 import signal
 import time
 from collections import Counter
@@ -56,12 +58,31 @@ from analysis.real_model.real_study_design import (
     Sizes,
 )
 from analysis.real_model.real_study_gate import check_style, masked, style
-from analysis.real_model.real_study_job import Cell, Record, cells, config_of, is_done, record_of, run
+from analysis.real_model.real_study_job import (
+    Cell,
+    Record,
+    cells,
+    config_of,
+    is_done,
+    read_alike,
+    record_of,
+    run,
+    words_auroc,
+)
 from analysis.real_model.real_study_openings import opened, understanding_of
 from analysis.real_model.real_study_pilot import is_go, shares, trial
 from analysis.real_model.real_study_prompts import form_of
 from analysis.real_model.real_study_report import report
-from analysis.real_model.real_study_results import Results, counted, gather, known_records, read, read_answers, save
+from analysis.real_model.real_study_results import (
+    Results,
+    counted,
+    gather,
+    known_records,
+    read,
+    read_answers,
+    save,
+    with_words,
+)
 from analysis.real_model.real_study_selection import save_selection
 from analysis.real_model.real_study_shipping import make_adapter, ship_adapters
 from analysis.real_model.real_study_verdicts import decided, stage_of, unseen
@@ -73,8 +94,6 @@ from safekey_interp.errors import InputError
 from safekey_interp.models import checkpoints, smollm2_adapters
 from safekey_interp.models.model import Model, from_hf, load
 from safekey_interp.segmentation.segmenter import segment_all
-
-pytestmark = pytest.mark.slow
 
 SETTING = Setting(1e-3, 0.25)
 CHOSEN = Chosen(SETTING, True, 0.2, 0.5, 5e-4)
@@ -154,12 +173,14 @@ def made_up(aha: dict[str, float], *, seed: int = 0, of: list[Cell] | None = Non
 # The gate
 
 
+@pytest.mark.slow
 def test_the_gate_lets_labels_of_one_style_pass() -> None:
     found = style(with_frames({"harmful": (0, 1, 2), "benign": (0, 1, 2)}))
     assert found.passes
     assert found.frame < 0.6
 
 
+@pytest.mark.slow
 def test_the_gate_stops_labels_of_two_styles() -> None:
     traces = with_frames({"harmful": (0,), "benign": (1, 2)})
     assert style(traces).frame > 0.9
@@ -184,6 +205,7 @@ def test_one_label_alone_is_refused() -> None:
 # Data
 
 
+@pytest.mark.slow
 def test_tests_development_and_training_share_no_prompt(study: Study) -> None:
     asked = study.prompts
     tests, development = ({t.meta["request"] for t in part} for part in (asked.tests, asked.development))
@@ -328,6 +350,17 @@ def test_a_planted_effect_of_arms_is_shown(seeds: float, least: float) -> None:
     assert np.mean([_verdicts_of(0.25, seeds, rng)[0].verdict == SHOWN for _ in range(n)]) >= least
 
 
+@pytest.mark.parametrize("seeds", [0.01, 0.03, 0.10], ids=str)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_effect_of_the_smallest_size_of_interest_is_hardly_ever_excluded(seeds: float, sign: int) -> None:
+    rng, n = np.random.default_rng(3), 200
+    effect = sign * PRIMARY.smallest
+    wrong = sum(_verdicts_of(effect, seeds, rng)[0].verdict == EXCLUDED for _ in range(n))
+    assert wrong / n <= LEVEL + 2 * np.sqrt(LEVEL * (1 - LEVEL) / n)
+    small = [_verdicts_of(0.0, 0.003, rng)[0].verdict == EXCLUDED for _ in range(100)]
+    assert np.mean(small) > 0.5, "the tests exclude nothing"
+
+
 def test_what_is_shown_against_the_question_is_said() -> None:
     rng = np.random.default_rng(2)
     assert verdict_told(_verdicts_of(0.4, 0.02, rng)[0], PRIMARY) == SHOWN
@@ -405,6 +438,23 @@ def test_claims_rest_on_the_study_once_it_is_whole_and_a_go(tmp_path: Path) -> N
 # Cells
 
 
+def test_the_design_has_a_run_of_every_arm() -> None:
+    assert {cell.arm for cell in cells()} == set(ARMS)
+
+
+@pytest.mark.slow
+def test_the_words_that_all_runs_read_are_measured_beside_the_probes(study: Study, tmp_path: Path) -> None:
+    finish(study, Cell("SFT", 1))
+    plain = gather(study, tmp_path)
+    found = with_words(plain, study)
+    save(found, tmp_path)
+    assert report(read(tmp_path)) == report(found)
+    told = report(found)["real-study-mechanism"]
+    assert re.match(r"AUROC of the words up to .*: [01]\.\d\d\n", told)
+    assert told.endswith(report(plain)["real-study-mechanism"])
+    assert words_auroc(study.base(), read_alike(study.prompts.tests)) == found.mechanism["value"].iloc[-1]
+
+
 def test_arms_of_a_seed_differ_in_their_losses_alone(tmp_path: Path) -> None:
     assert len(cells()) == len({cell.name for cell in cells()}) == 19
     losses = {"head_weight", "query_mask_weight", "key_weight", "shuffled_labels"}
@@ -418,6 +468,7 @@ def test_arms_of_a_seed_differ_in_their_losses_alone(tmp_path: Path) -> None:
         assert (plain.learning_rate, lora.learning_rate) == (SETTING.rate, CHOSEN.lora_rate)
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_bits(study: Study) -> None:
     cell = Cell("both", 1)
     finish(study, cell)
@@ -440,6 +491,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(study: Study) -> None:
     assert len(gather(other).answers) == len(study.prompts.tests)
 
 
+@pytest.mark.slow
 def test_a_cell_of_other_settings_is_not_taken_for_done(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = Cell("SFT", 1)
     finish(study, cell)
@@ -449,6 +501,7 @@ def test_a_cell_of_other_settings_is_not_taken_for_done(study: Study, monkeypatc
         report(gather(study))
 
 
+@pytest.mark.slow
 def test_a_queue_in_a_new_clone_goes_on_behind_the_runs_that_ship(study: Study, tmp_path: Path) -> None:
     done, other = Cell("SFT", 1), study.beside("new clone")
     finish(study, done)
@@ -472,13 +525,15 @@ def test_the_pilot_takes_the_first_go_of_full_runs_and_of_lora(tmp_path: Path, m
         return {"setting": setting._asdict(), "found": 1.0, "log_odds": -1.0, "smallest": 0.7} | shares
 
     monkeypatch.setattr(real_study_pilot, "trial", tried)
-    monkeypatch.setattr(real_study_pilot, "matched", lambda *_: 0.3)
+    monkeypatch.setattr(real_study_pilot, "matched", lambda *_: (0.3, 0.9))
     text = real_study_pilot.pilot(Study(tmp_path))
     assert read_chosen(tmp_path / "chosen.json") == Chosen(Setting(1e-4, 0.0), True, 0.3, 0.7, 1e-3)
     assert asked == list(aha), "full runs end at their first go; LoRA has none, and the nearest is taken"
+    assert "query-mask modelling: 0.3; it has 0.90 of that dose" in text
     assert "by LoRA: 0.001; by the same rules no go" in text
 
 
+@pytest.mark.slow
 def test_a_pilot_in_a_new_clone_goes_on_behind_what_ships(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -537,6 +592,7 @@ def test_a_new_option_at_its_default_changes_no_identity(monkeypatch: pytest.Mon
     assert later["batch_size"] == known["batch_size"]
 
 
+@pytest.mark.slow
 def test_the_audit_is_blind_and_agrees_with_itself(study: Study, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no cell is done"):
         write_sheet(study.beside("empty"), tmp_path)
@@ -551,22 +607,44 @@ def test_the_audit_is_blind_and_agrees_with_itself(study: Study, tmp_path: Path)
     key = json.loads((sheet.parent / "key.json").read_text())
     filled = [json.dumps(row | {"aha": said["aha"]}) for row, said in zip(rows, key, strict=True)]
     sheet.write_text("\n".join(reversed(filled)))
-    assert f"| all | {len(rows)} | 1.00 | 1.00" in read_sheet(study.out, tmp_path)
-    shipped = json.loads((tmp_path / "real-study-audit.json").read_text())
-    assert {frozenset(row) for row in shipped} == {frozenset({"cell", "request", "aha", "by_hand"})}
+    labels = Counter(one["label"] for one in key)
+    written = list(sheet.parent.iterdir())
+    kept = [file.read_text() for file in written]
+    for _ in range(2):  # the second time as after a kill before the sheet was moved away
+        told = read_sheet(study.out, tmp_path)
+        for label, words in (("harmful", "harmful"), ("benign", "harmless")):
+            assert f"| all, {words} | {labels[label]} | 1.00 " in told
+        shipped = json.loads((tmp_path / "real-study-audit.json").read_text())
+        assert len(shipped) == len(rows)
+        names = {"cell", "request", "label", "prompt", "aha", "by_hand"}
+        assert {frozenset(row) for row in shipped} == {frozenset(names)}
+        sheet.parent.mkdir()
+        for file, text in zip(written, kept, strict=True):
+            file.write_text(text)
+    shutil.rmtree(sheet.parent)
     with pytest.raises(InputError, match="was in no sheet"):
         write_sheet(study, tmp_path)
 
 
 def _audited(folder: Path, said: dict[str, tuple[int, int]], n: int = 18) -> None:
     """A file of what was audited: of each arm how many are safe by rules and by hand."""
+    harmful, harmless = ({"label": label} for label in ("harmful", "benign"))
     rows = [
-        {"cell": [arm, 1, "full"], "aha": _safe(number < rules), "by_hand": _safe(number < hand), "request": number}
+        {
+            "cell": [arm, 1, "full"],
+            "aha": _safe(at < rules),
+            "by_hand": _safe(at < hand),
+            "prompt": f"p{at}",
+        }
         for arm, (rules, hand) in said.items()
-        for number in range(n)
+        for at in range(n)
     ]
-    lora = [{"cell": ["SFT", 1, "LoRA"], "aha": "safe", "by_hand": "unsafe", "request": n} for n in range(6)]
-    (folder / "real-study-audit.json").write_text(json.dumps([*rows, *lora]))
+    other = {"aha": "safe", "by_hand": "unsafe"}
+    lora = [{"cell": ["SFT", 1, "LoRA"], **other, **harmful, "prompt": f"p{n}"} for n in range(6)]
+    # What the hand says of harmless requests is no part of the aha share.
+    beside = [{"cell": ["DPSH", 1, "full"], **other, **harmless, "prompt": f"h{n}"} for n in range(12)]
+    told = [*(row | harmful for row in rows), *lora, *beside]
+    (folder / "real-study-audit.json").write_text(json.dumps([row | {"request": 0} for row in told]))
 
 
 def _safe(is_safe: bool) -> str:
@@ -583,10 +661,14 @@ def test_an_audit_against_the_finder_stands_in_the_head_of_the_verdicts(
     _audited(tmp_path, alike | {"both": (17, 16)})
     assert doubt(tmp_path) == ""
     assert "| SFT, LoRA | 6 | 0.00 | 0.00 | " in agreement(tmp_path)
+    assert "| all, harmless | 12 | 0.00 [0.00, 0.2" in agreement(tmp_path)
     _audited(tmp_path, alike | {"both": (17, 14)})
+    assert doubt(tmp_path, ("SFT", "DPSH")) == ""
     assert doubt(tmp_path) == "the finder's alone: both 0.94 by rules and 0.78 by hand (n 18)"
     _audited(tmp_path, dict.fromkeys(ARMS, (9, 13)))
     assert "agrees in 0.78" in doubt(tmp_path)
+    assert "SFT 0.50 by rules and 0.72 by hand" in doubt(tmp_path, ("SFT", "DPSH"))
+    assert "both" not in doubt(tmp_path, ("SFT", "DPSH"))
     monkeypatch.setattr(real_study_report, "doubt", lambda: doubt(tmp_path))
     text = report(made_up(AHA))
     assert "the finder's alone" in text["real-study-safe"].splitlines()[0]
@@ -601,6 +683,7 @@ def test_the_choice_is_read_as_it_was_written(tmp_path: Path) -> None:
         assert str(read_chosen(tmp_path / "chosen.json")) == str(chosen)
 
 
+@pytest.mark.slow
 def test_an_adapter_is_that_of_its_arm_and_loads_by_name(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -634,6 +717,7 @@ def test_an_adapter_is_that_of_its_arm_and_loads_by_name(
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_the_interventions_commands_exist_and_read_the_models_answers(study: Study) -> None:
     lines = commands(study, lambda name: tiny())
     assert len(lines) == 2 * 4

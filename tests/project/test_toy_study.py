@@ -116,7 +116,7 @@ def test_without_any_effect_hardly_ever_is_a_contrast_shown() -> None:
 def test_a_planted_effect_is_shown_and_the_others_are_excluded_or_open() -> None:
     first, *others = verdicts(planted(-0.3, 0.1, 1), PRIMARY, LEVEL)
     assert (first.verdict, first.low < -0.3 < first.high) == (SHOWN_VERDICT, True)
-    assert max(first.p_first, first.p_second, first.p_mixed) < 0.001
+    assert max(first.p_replicates, first.p_items, first.p_mixed) < 0.001
     assert {row.verdict for row in others} <= {EXCLUDED, OPEN}
     assert sum(row.verdict == EXCLUDED for row in others) >= 6
 
