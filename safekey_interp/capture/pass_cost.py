@@ -97,17 +97,24 @@ class Cost:
     def rows(self) -> list[tuple[str, str]]:
         """Name and value of each number, for a table."""
         more = "more than " if self.at_least else ""
-        rows = [(name, f"{more}{getattr(self, name):,.0f}") for name in ("passes", "tokens", "seconds")]
+        numbers = {"passes": self._whole_passes, "tokens": self.tokens, "seconds": self.seconds}
+        rows = [(name, f"{more}{value:,.0f}") for name, value in numbers.items()]
         return [*rows, ("memory", f"{self.memory / 1e9:.1f} GB"), *(("cheaper", words) for words in self._cheaper())]
 
     def __str__(self) -> str:
         more = "more than" if self.at_least else "about"
+        n = round(self._whole_passes)
         line = (
-            f"{more} {self.passes:,.0f} passes, {self.tokens:,.0f} tokens, {in_time(self.seconds)}, "
+            f"{more} {n:,} {'pass' if n == 1 else 'passes'}, {self.tokens:,.0f} tokens, {in_time(self.seconds)}, "
             f"{self.memory / 1e9:.1f} GB of memory"
         )
         cheaper = self._cheaper()
         return f"{line}; cheaper: {', '.join(cheaper)}" if cheaper else line
+
+    @property
+    def _whole_passes(self) -> float:
+        """At least one where there are any: work on few texts is a part of the trial's pass."""
+        return max(self.passes, 1) if self.passes else 0
 
     def _cheaper(self) -> list[str]:
         """Each option with its time, where the work takes over an hour."""

@@ -76,6 +76,10 @@ def test_costs_add_up_and_long_ones_name_what_is_cheaper() -> None:
     two = one.times(3, at_once=2).plus(NOTHING)
     assert (two.passes, two.tokens, two.seconds, two.memory) == (30, 300, 3.0, 5)
     assert "cheaper" not in str(two)
+    assert str(one.times(0.01)).startswith("about 1 pass, 1 tokens")
+    assert str(one.times(0.3)).startswith("about 3 passes, ")
+    assert dict(one.times(0.01).rows())["passes"] == "1"
+    assert str(NOTHING).startswith("about 0 passes, ")
     long = Cost(passes=1, tokens=1, seconds=2e4, memory=1, cheaper=(("--limit 1", 3600.0), ("--all", 1e5)))
     assert "cheaper: --limit 1 (1 h 00 min)" in str(long)
     assert "--all" not in str(long), "what takes longer is no way out"

@@ -247,7 +247,7 @@ def test_a_run_says_what_was_found(here: Path, command: Type, model_folder: Path
     words = ("probe", "--model", model_folder, "--traces", "t.jsonl")
     ended = command(*words)
     assert ended.status == 0
-    assert re.match(r"about [\d,]+ passes, [\d,]+ tokens, .+ of memory\n", ended.err)
+    assert re.match(r"about [\d,]+ pass(es)?, [\d,]+ tokens, .+ of memory\n", ended.err)
     assert_plain(ended.out)
     lines = [line.split()[0] for line in ended.out.splitlines() if not line.startswith(" ")]
     assert lines == ["Read", "K", "Looks", "Knows", "Page"]

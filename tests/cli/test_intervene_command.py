@@ -58,7 +58,7 @@ def test_each_command_writes_a_run_and_says_what_was_found(here: Path, command: 
     words, says = GOOD[kind]
     ended = command("intervene", kind, "--traces", "traces.jsonl", *words)
     assert ended.status == 0
-    assert re.search(r"^about [\d,]+ passes, [\d,]+ tokens, .+ of memory$", ended.err, re.MULTILINE)
+    assert re.search(r"^about [\d,]+ pass(es)?, [\d,]+ tokens, .+ of memory$", ended.err, re.MULTILINE)
     assert all(len(line) <= 80 for line in ended.out.splitlines())
     said = " ".join(ended.out.split())
     assert "organism on traces.jsonl." in said

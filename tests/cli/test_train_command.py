@@ -32,7 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_recipe_is_trained_and_drawn(here: Path, command: Callable[..., Ended]) -> None:
     ended = command("train", "recipe.yaml", *QUICK)
     assert ended.status == 0
-    assert re.match(r"about [\d,]+ passes, [\d,]+ tokens, .+ of memory\n", ended.err), "the cost is said beforehand"
+    assert re.match(r"about [\d,]+ pass(es)?, [\d,]+ tokens, .+ of memory\n", ended.err), "the cost is said beforehand"
     assert max(map(len, ended.out.splitlines())) <= 80
     lines = [line.split()[0] for line in ended.out.splitlines() if not line.startswith(" ")]
     assert lines == ["Read", "Losses", "Model", "Page"], "no snapshots were asked for"

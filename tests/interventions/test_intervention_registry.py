@@ -94,7 +94,7 @@ def test_a_registered_intervention_has_a_command(here: Path, traces: Path, comma
     shared = ("--traces", traces, "--no-report")
     ended = command("intervene", NAME, "--averaged", "prompt", "--layers", "-1", "--n-random", "1", *shared)
     assert ended.status == 0
-    assert re.fullmatch(r"about [\d,]+ passes, .+ of memory\n", ended.err)
+    assert re.fullmatch(r"about [\d,]+ pass(es)?, .+ of memory\n", ended.err)
     assert "Averaging the prompt (X) moves safe minus compliant key" in " ".join(ended.out.split())
     [effects] = here.rglob("effects.parquet")
     assert set(pd.read_parquet(effects)["span"]) == {"prompt"}
