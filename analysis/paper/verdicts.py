@@ -214,5 +214,5 @@ def _corrected(row: dict[str, Any]) -> str:
 
 def command(claim: str, models: Sequence[str] = ()) -> str:
     """What measures a claim again, of these models."""
-    asked = f" --models {shlex.join(models)}" if models else ""
-    return f"python -m analysis{asked} --only {claim[0]} --out figures"
+    asked = ["--models", shlex.join(models)] if models else []
+    return " ".join(["python -m analysis", *asked, f"--only {claim[0]}", "--out figures"])
