@@ -164,8 +164,9 @@ class Subject(ABC):
             asked: requests.
             edit: names what edits the model.
         """
-        if not edit:
-            self.progress.stage(f"{self.name}: answers", len(asked))
+        # Edited ones are one of many; who asks for them counts them.
+        progress = Progress(is_hidden=True) if edit else self.progress
+        progress.stage(f"{self.name}: answers", len(asked))
         responses: list[str] = []
         step = _KEPT_TOGETHER * self.settings.batch_size
         for start in range(0, len(asked), step):
@@ -173,10 +174,8 @@ class Subject(ABC):
             responses += self.kept(
                 f"answers {edit}", [trace.prompt for trace in some], lambda some=some: self._asked(some)
             )
-            if not edit:
-                self.progress.advance(len(some))
-        if not edit:
-            self.progress.close()
+            progress.advance(len(some))
+        progress.close()
         return [self.judged(trace, response) for trace, response in zip(asked, responses, strict=True)]
 
     def _asked(self, some: Sequence[Trace]) -> list[str]:

@@ -14,9 +14,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.paper import claims_page
-from analysis.paper.claims import BY_ID, CLAIMS
 from analysis.paper.export import write_text
-from analysis.paper.verdicts import COLUMNS
+from analysis.paper.verdicts import COLUMNS, place_of
 from safekey_interp.errors import InputError
 
 KINDS = ("organism", "smollm2")
@@ -58,12 +57,8 @@ def shipped(folder: Path = _FOLDER) -> pd.DataFrame:
     """Rows of all kinds that ship, claims in order, the strongest evidence of each first."""
     files = [file for kind in KINDS if (file := _file(kind, folder)).is_file()]
     table: Any = pd.concat(map(_read, files), ignore_index=True)
-    place = {claim.id: number for number, claim in enumerate(CLAIMS)}
-    ranks = [
-        (place[claim], BY_ID[claim].rank(evidence))
-        for claim, evidence in zip(table["claim"], table["evidence"], strict=True)
-    ]
-    order = sorted(range(len(table)), key=ranks.__getitem__)
+    places = list(map(place_of, table["claim"], table["evidence"]))
+    order = sorted(range(len(table)), key=places.__getitem__)
     return table.iloc[order].drop_duplicates(["claim", "evidence", "model"]).reset_index(drop=True)
 
 

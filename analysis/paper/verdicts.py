@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.paper.claims import BY_ID, CLAIMS, Evidence
+from analysis.paper.claims import BY_ID, Evidence
 from safekey_interp.reporting.findings import effect_size
 from safekey_interp.reporting.findings.finding import Estimate
 
@@ -154,8 +154,7 @@ def as_table(measured: Iterable[Measured], models: Sequence[str] = ()) -> pd.Dat
         models: that were asked, where they are not those of the command's default.
     """
     rows = [_row(measurement) | {"command": command(measurement.claim, models)} for measurement in measured]
-    place = {claim.id: number for number, claim in enumerate(CLAIMS)}
-    rows.sort(key=lambda row: (place[row["claim"]], BY_ID[row["claim"]].rank(row["evidence"])))
+    rows.sort(key=lambda row: place_of(row["claim"], row["evidence"]))
     for row in rows:
         row["role"] = _role(row, rows)
     families: dict[str, list[dict[str, Any]]] = {}
@@ -168,6 +167,11 @@ def as_table(measured: Iterable[Measured], models: Sequence[str] = ()) -> pd.Dat
     for row in rows:
         row["verdict_holm"] = _corrected(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def place_of(claim: str, evidence: str) -> tuple[int, int]:
+    """Where a row stands: claims in order, the strongest evidence of each first."""
+    return list(BY_ID).index(claim), BY_ID[claim].rank(evidence)
 
 
 def _row(measurement: Measured) -> dict[str, Any]:
@@ -214,5 +218,5 @@ def _corrected(row: dict[str, Any]) -> str:
 
 def command(claim: str, models: Sequence[str] = ()) -> str:
     """What measures a claim again, of these models."""
-    asked = ["--models", shlex.join(models)] if models else []
-    return " ".join(["python -m analysis", *asked, f"--only {claim[0]}", "--out figures"])
+    asked, out = (["--models", shlex.join(models)], "other-figures") if models else ([], "figures")
+    return " ".join(["python -m analysis", *asked, f"--only {claim[0]}", f"--out {out}"])

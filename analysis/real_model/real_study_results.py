@@ -42,6 +42,7 @@ Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
 _ANSWERS, _MECHANISM, _CELLS = (f"real-study{part}.parquet" for part in ("", "-mechanism", "-cells"))
 WORDS = "words"
+"""In place of the way of a run, where the words that all runs read are measured."""
 _TYPES = ("arm", "way", "identity", "weights", "answers", "mechanism", "processor")
 
 

@@ -72,12 +72,7 @@ def ship_adapters(study: Study, folder: Path = FOLDER) -> int:
     if size > MOST_BYTES:
         raise InputError(f"{aside}: {size:,} bytes, expected at most {MOST_BYTES:,}")
     for name in sources:
-        # Moved as a whole: a folder with a configuration and no weights would pass for an adapter.
-        beside = folder / f".{name}.aside"
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.copytree(aside / name, beside)
-        shutil.rmtree(folder / name, ignore_errors=True)
-        beside.rename(folder / name)
+        copy_adapter(aside / name, folder / name)  # whole: a configuration without weights would pass for an adapter
     return size
 
 
