@@ -23,16 +23,19 @@ from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism import to_row
 from safekey_interp.runs.storage import write_aside
 
+_WAKING = (
+    "direction --generate --position decision --n-folds 2 --controls shuffled_labels "
+    f"--max-new-tokens {ANSWER_LIMIT} --limit 96"
+)
 COMMANDS = {
     "knockout": "knockout --to-span prompt --to-span understanding --limit 24 --n-random 4 --n-donors 2",
     "patch": "patch --position decision --position understanding --limit 192",
-    "edges": "edges --limit 24 --top 1 --top 4 --top 16 --n-random 5",
-    "waking": (
-        "direction --generate --position decision --n-folds 2 --n-random 3 --scale 0 --scale 0.2 --scale 0.4 --scale 1 "
-        f"--max-new-tokens {ANSWER_LIMIT} --limit 96"
-    ),
+    "edges": "edges --limit 24 --top 1 --top 4 --top 16 --n-random 19",
+    "waking": f"{_WAKING} --n-random 19 --scale 0 --scale 0.4",
+    "waking-scales": f"{_WAKING} --n-random 1 --scale 0 --scale 0.2 --scale 0.7 --scale 1",
 }
-"""What follows ``safekey-interp intervene``, but for model, traces and folder."""
+"""What follows ``safekey-interp intervene``, but for model, traces and folder. 19 draws are the fewest of which none goes
+as far with a chance of .05."""
 
 
 def commands(study: Study, load: Callable[[str], Model] = load) -> list[str]:
