@@ -32,10 +32,11 @@ ACTIONS = {
     "audit": "draw answers for the hand audit and write its sheet",
     "audited": "the finder's agreement with the filled sheet",
     "commands": "print the interventions' commands on the trained models",
+    "interventions": "tables of what these commands found",
     "ship": "put both adapters of --out into the repository",
 }
 _NEED_NO_RUNS = ("report",)
-_NEED_NO_DATA = ("report", "audited")
+_NEED_NO_DATA = ("report", "audited", "interventions")
 
 
 def main() -> None:
@@ -50,7 +51,9 @@ def main() -> None:
     parser.add_argument("--share", default="1/1", help="of --run: 1/2 takes every other cell, and 2/2 the others")
     parser.add_argument("--threads", type=int, default=1, help="of --pilot and --make; --run has one a process")
     parser.add_argument("--seed", type=int, default=0, help="of --again's draw")
-    parser.add_argument("--write", action="store_true", help="put --report's tables into RESULTS.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put the tables of --report or --interventions into RESULTS.md"
+    )
     options = parser.parse_args()
     action = options.action or ("make" if options.make else "again")
     if action == "make" and _is_shipped(options.make):
@@ -90,9 +93,14 @@ def _do(action: str, options: argparse.Namespace) -> None:
 
         print(write_sheet(study) if action == "audit" else read_sheet(study.out))
     elif action == "commands":
-        from analysis.real_model.real_study_causes import commands
+        from analysis.real_model.real_study_interventions import commands
 
         print("\n".join(commands(study)))
+    elif action == "interventions":
+        from analysis.real_model.real_study_interventions import interventions
+        from analysis.tables import publish
+
+        publish(interventions(study.out), write=options.write)
     else:
         from analysis.real_model.real_study_shipping import make_adapter, ship_adapters
 

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command_line import Type
 from study_files import prompts as made_up_prompts
 from study_files import write_study_files
 from tiny_models import BASE, byte_level_tokenizer
@@ -39,7 +40,6 @@ from analysis.real_model import (
     real_study_shipping,
 )
 from analysis.real_model.real_study_audit import agreement, doubt, read_sheet, write_sheet
-from analysis.real_model.real_study_causes import COMMANDS, commands
 from analysis.real_model.real_study_choice import Chosen, begin_with, read_chosen, save_pilot, write_chosen
 from analysis.real_model.real_study_data import Study
 from analysis.real_model.real_study_design import (
@@ -58,6 +58,7 @@ from analysis.real_model.real_study_design import (
     Sizes,
 )
 from analysis.real_model.real_study_gate import check_style, masked, style
+from analysis.real_model.real_study_interventions import COMMANDS, commands, interventions, one_of_each
 from analysis.real_model.real_study_job import (
     Cell,
     Record,
@@ -90,9 +91,11 @@ from analysis.real_model.real_study_wrappers import FAMILIES, WRAPPERS, wrappers
 from analysis.study_queue import settings_that_count
 from safekey_interp.cli.app import command_named
 from safekey_interp.data.trace import Trace
+from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.errors import InputError
 from safekey_interp.models import checkpoints, smollm2_adapters
 from safekey_interp.models.model import Model, from_hf, load
+from safekey_interp.runs.run_folder import open_run
 from safekey_interp.segmentation.segmenter import segment_all
 
 SETTING = Setting(1e-3, 0.25)
@@ -721,15 +724,76 @@ def test_an_adapter_is_that_of_its_arm_and_loads_by_name(
 def test_the_interventions_commands_exist_and_read_the_models_answers(study: Study) -> None:
     lines = commands(study, lambda name: tiny())
     assert len(lines) == 2 * len(COMMANDS)
+    read: dict[str, Path] = {}
     for line in lines:
         _, group, name, *words = line.split()
         command = command_named(group).get_command(None, name)
         with command.make_context(name, words) as context:
             [traces] = context.params["traces"]
-    rows = [json.loads(text) for text in Path(traces).read_text().splitlines()]
-    assert {(row["label"], row["source"]) for row in rows[:4]} == {
+            read[Path(traces).stem.rsplit("-", 1)[1]] = Path(traces)
+    every, wrapped, harmful = (list(read_traces(read[part])) for part in ("all", "wrapped", "harmful"))
+    assert {(trace.label, trace.source) for trace in every} == {
         (label, source) for label in ("harmful", "benign") for source in ("plain", "wrapped")
     }
+    assert [trace.trace_id for trace in wrapped if trace.label == "harmful"] == [trace.trace_id for trace in harmful]
+    assert len(wrapped) == 2 * len(harmful) == len({trace.group for trace in wrapped})
+
+
+def test_one_wrapped_answer_of_each_request_has_each_label_and_each_wrapper_equally_often() -> None:
+    forms = [
+        Trace(
+            trace_id=f"{label}-{at}-{wrapper}",
+            prompt="",
+            response="",
+            label=label,
+            group=f"{label}-{at}",
+            source=source,
+            meta={"w": wrapper},
+        )
+        for label, n in (("harmful", 9), ("benign", 6))
+        for at in range(n)
+        for source, wrapper in (("plain", ""), ("wrapped", "a"), ("wrapped", "b"), ("wrapped", "c"))
+    ]
+    chosen = one_of_each(forms)
+    assert {trace.source for trace in chosen} == {"wrapped"}
+    assert len({trace.group for trace in chosen}) == len(chosen)
+    assert Counter((trace.label, trace.meta["w"]) for trace in chosen) == dict.fromkeys(
+        [(label, wrapper) for label in ("harmful", "benign") for wrapper in "abc"], 2
+    )
+
+
+_SMALLER = {
+    "knockout": {"32": "24"},
+    "patch": {"192": "192 --confirm 1"},
+    "edges": {"24": "40", "16": "2", "19": "2"},
+    "waking": {"19": "2 --limit 48", "160": "48"},
+    "waking-scales": {"--scale 0.7 --scale 1": "--limit 48", "160": "48"},
+}
+
+
+@pytest.mark.slow
+def test_tables_of_the_interventions_have_the_numbers_of_their_runs(tmp_path: Path, command: Type) -> None:
+    for what, changes in _SMALLER.items():
+        words = COMMANDS[what].words
+        for old, new in changes.items():
+            assert old in words
+            words = words.replace(old, new)
+        out = tmp_path / "interventions" / f"smollm2-sft-{what}"
+        done = command("intervene", *words.split(), "--model", "organism:sft", "--out", out)
+        assert done.status == 0, done.err
+        shutil.copytree(out, out.with_name(f"smollm2-safekey-{what}"))
+    tables = {name: text.splitlines() for name, text in interventions(tmp_path).items()}
+    assert {name: len(lines) - 2 for name, lines in tables.items()} == {
+        "real-study-knockout": 2 * 4,
+        "real-study-patching": 2,
+        "real-study-edges": 2 * 4,
+        "real-study-waking": 2 * 2 * 3,
+    }
+    effects: Any = open_run(tmp_path / "interventions" / "smollm2-sft-knockout").effects
+    hidden = effects[(effects["control"] == "none") & (effects["metric"] == "difference")]
+    mean = hidden[(hidden["label"] == "harmful") & (hidden["to_span"] == "prompt")]["effect"].mean()
+    assert tables["real-study-knockout"][2].startswith(f"| smollm2:sft | harmful | prompt | {mean:+.2f}")
+    assert not any("nan" in line for lines in tables.values() for line in lines)
 
 
 def test_runs_again_are_of_this_processor_and_say_how_other_bits_compare(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,227 @@
+"""Interventions on the trained SmolLM2s that ship: calls of the package's own commands on their own answers.
+
+    python -m analysis.real_model --commands --data ../shared/data --out runs/real-study | bash
+    python -m analysis.real_model --interventions --out runs/real-study --write
+
+For ``smollm2:sft`` and ``smollm2:safekey``, so that anybody can repeat them: X and U hidden from K; states of the
+plain, refused form of a request put into its wrapped form; the heads through which the token before K reads U, the top
+ones together; and waking the signal at inference, a direction added while the model answers, which is compared with
+training it. Each command makes a run folder with controls and resumes. The traces are the model's own answers to the
+tests, greedy (``interventions/NAME-PART.jsonl``): all of them, for pairs of a plain and a wrapped form, and one wrapped
+answer of each request, as many of either label and of each wrapper, for everything else, since intervals are over
+requests. Heads are ranked on the harmful ones alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis.real_model.real_study_data import Study
+from analysis.real_model.real_study_design import ANSWER_LIMIT, SHIPPED
+from analysis.real_model.real_study_job import answered
+from analysis.tables import interval, markdown
+from safekey_interp.data.trace import Trace
+from safekey_interp.interventions.effects import TESTED, default_rows
+from safekey_interp.interventions.knockout_summary import CONTRAST, EFFECT
+from safekey_interp.models.model import Model, load
+from safekey_interp.models.organism import to_row
+from safekey_interp.runs.run_folder import open_run
+from safekey_interp.runs.storage import write_aside
+
+_WAKING = (
+    f"direction --generate --position decision --n-folds 2 --controls shuffled_labels --max-new-tokens {ANSWER_LIMIT}"
+)
+_LABELS = ("harmful", "benign")
+
+
+class Command(NamedTuple):
+    """A command and the traces that it reads."""
+
+    traces: str
+    words: str
+
+
+COMMANDS = {
+    "knockout": Command(
+        "wrapped", "knockout --to-span prompt --to-span understanding --limit 32 --n-random 4 --n-dose 1 --n-donors 2"
+    ),
+    "patch": Command("all", "patch --position decision --position understanding --limit 192"),
+    "edges": Command("harmful", "edges --limit 24 --top 1 --top 4 --top 16 --n-random 19"),
+    "waking": Command("wrapped", f"{_WAKING} --n-random 19 --scale 0 --scale 0.4"),
+    "waking-scales": Command("wrapped", f"{_WAKING} --n-random 1 --scale 0 --scale 0.2 --scale 0.7 --scale 1"),
+}
+"""By name, what follows ``safekey-interp intervene``, but for model and folder. 19 draws are the fewest of which none
+goes as far with a chance of .05."""
+
+
+def commands(study: Study, load: Callable[[str], Model] = load) -> list[str]:
+    """The commands, a line each; writes the traces that they read, unless they are there.
+
+    Args:
+        study: its prompts and its folder of runs.
+        load: loads a model by its name.
+
+    Raises:
+        InputError: an adapter is not there.
+    """
+    lines = []
+    for name in SHIPPED:
+        files = {part: _folder(study.out) / f"smollm2-{name}-{part}.jsonl" for part in ("all", "wrapped", "harmful")}
+        if not all(file.is_file() for file in files.values()):
+            asked = [trace for trace in study.prompts.tests if trace.source != "xstest"]
+            responses = answered(load(f"smollm2:{name}"), asked)
+            write_answers([trace.with_(response=text) for trace, text in zip(asked, responses, strict=True)], files)
+        for what, command in COMMANDS.items():
+            about = f"--model smollm2:{name} --traces {shlex.quote(str(files[command.traces]))}"
+            out = shlex.quote(str(_run(study.out, name, what)))
+            lines.append(f"safekey-interp intervene {command.words} {about} --out {out}")
+    return lines
+
+
+def write_answers(traces: Sequence[Trace], files: Mapping[str, Path]) -> None:
+    """Answers as files of traces: all, one wrapped of each request, and the harmful ones of these."""
+    wrapped = one_of_each(traces)
+    harmful = [trace for trace in wrapped if trace.label == "harmful"]
+    for part, some in {"all": traces, "wrapped": wrapped, "harmful": harmful}.items():
+        text = "".join(json.dumps(to_row(trace)) + "\n" for trace in some)
+        files[part].parent.mkdir(parents=True, exist_ok=True)
+        write_aside(files[part], lambda aside, text=text: aside.write_text(text, encoding="utf-8"))
+
+
+def one_of_each(traces: Iterable[Trace]) -> list[Trace]:
+    """One wrapped trace of each request, as many of either label; a request's forms are taken in turn, so that the
+    wrappers stand in equal numbers where each has as many requests."""
+    forms: dict[str | None, dict[str, list[Trace]]] = {label: {} for label in _LABELS}
+    for trace in traces:
+        if trace.source == "wrapped":
+            forms[trace.label].setdefault(str(trace.group), []).append(trace)
+    n = min(map(len, forms.values()))
+    return [some[number % len(some)] for of in forms.values() for number, some in enumerate(list(of.values())[:n])]
+
+
+def _folder(out: Path) -> Path:
+    return out / "interventions"
+
+
+def _run(out: Path, name: str, what: str) -> Path:
+    return _folder(out) / f"smollm2-{name}-{what}"
+
+
+def interventions(out: Path) -> dict[str, str]:
+    """Tables of the commands' run folders, for RESULTS.md.
+
+    Args:
+        out: the study's folder of runs.
+
+    Raises:
+        RunError: a run is not there.
+    """
+    made: dict[str, list[dict[str, str]]] = {}
+    for name in SHIPPED:
+        for what in COMMANDS:
+            table, lines = _TABLES[what]
+            made.setdefault(f"real-study-{table}", []).extend(
+                {"model": f"smollm2:{name}"} | line for line in lines(open_run(_run(out, name, what)).summary)
+            )
+    return {name: markdown(pd.DataFrame(lines).fillna("")) for name, lines in made.items()}
+
+
+def _where(summary: Any, **wanted: Any) -> Any:
+    for column, value in wanted.items():
+        summary = summary[summary[column] == value]
+    return summary
+
+
+def _n(row: Any) -> str:
+    return f"{row['n']} ({row['n_groups']})"
+
+
+def _beside(row: Any, name: str) -> str:
+    return "–" if pd.isna(row[name]) else interval(row, name, "+.2f")
+
+
+def _knockout(summary: Any) -> Iterator[dict[str, str]]:
+    for label in _LABELS:
+        rows = _where(summary, metric="difference", subset=label, dose=1.0)
+        for span in ("prompt", "understanding"):
+            [(_, row)] = _where(default_rows(rows), to_span=span, measure=EFFECT).iterrows()
+            [(_, contrast)] = _where(rows, to_span=span, measure=CONTRAST).iterrows()
+            yield {
+                "requests": label,
+                "K may not see": span,
+                "hidden": interval(row, form="+.2f"),
+                "as many random keys": f"{_beside(row, 'control')} (n {row['n_with_control']})",
+                "hidden minus random keys": _beside(row, "excess"),
+                "another request's in place, other label's minus same label's": interval(contrast, form="+.2f"),
+                "n (requests)": _n(row),
+            }
+
+
+def _patch(summary: Any) -> Iterator[dict[str, str]]:
+    rows = _where(summary, metric="difference", subset="all")
+    shares = _where(rows, measure="share").set_index(["layer", "position"])
+    exact = _where(rows, measure=EFFECT)
+    beside = exact[exact["control_kind"] != TESTED]
+    for _, row in beside.sort_values("excess", ascending=False, key=abs).iterrows():
+        yield {
+            "states of the plain form at": row["position"],
+            "layer": str(row["layer"]),
+            "put into the wrapped form": interval(row, form="+.2f"),
+            "another request's states": interval(row, "control", "+.2f"),
+            "own minus another request's": interval(row, "excess", "+.2f"),
+            "share of the way": interval(shares.loc[(row["layer"], row["position"])]),
+            "n (requests)": _n(row),
+        }
+
+
+def _edges(summary: Any) -> Iterator[dict[str, str]]:
+    rows = _where(summary, metric="difference", subset="all")
+    [(_, whole)] = _where(rows, measure=EFFECT, cut="all").iterrows()
+    effects, shares = (_where(rows, cut="top", measure=measure) for measure in (EFFECT, "share"))
+    yield {
+        "heads": f"all {whole['n_heads']}",
+        "U hidden in them": interval(whole, form="+.2f"),
+        "n (requests)": _n(whole),
+    }
+    for (_, row), (_, share) in zip(effects.iterrows(), shares.iterrows(), strict=True):
+        yield {
+            "heads": f"top {row['n_heads']}",
+            "U hidden in them": interval(row, form="+.2f"),
+            "random heads": interval(row, "control", "+.2f"),
+            "p": f"{row['p_value']:.3f}",
+            "share of all heads' effect": interval(share),
+            "n (requests)": _n(row),
+        }
+
+
+def _waking(summary: Any) -> Iterator[dict[str, str]]:
+    rows = default_rows(_where(summary, condition="all"))
+    for _, row in rows[rows["scale"] != 0].iterrows():
+        if (row["metric"] == "malformed" and row["subset"] == "all") or (
+            row["metric"] == "refused" and row["subset"] != "all"
+        ):
+            yield {
+                "answers": f"{row['metric']}, {row['subset']}",
+                "scale": f"{row['scale']:g}",
+                "as the model is": f"{row['unedited']:.2f}",
+                "direction added": interval(row),
+                "shuffled labels": f"{interval(row, 'control')} ({row['n_controls']})",
+                "p": f"{row['p_value']:.3f}" if row["n_controls"] > 1 else "",
+                "n (requests)": _n(row),
+            }
+
+
+_TABLES: dict[str, tuple[str, Callable[[Any], Iterator[dict[str, str]]]]] = {
+    "knockout": ("knockout", _knockout),
+    "patch": ("patching", _patch),
+    "edges": ("edges", _edges),
+    "waking": ("waking", _waking),
+    "waking-scales": ("waking", _waking),
+}
+"""By command, the table that its run is a part of, and its lines."""
