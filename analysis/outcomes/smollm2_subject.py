@@ -46,8 +46,8 @@ _QUESTION = (
 class SmolLM2Subject(Subject):
     """``smollm2:sft`` or ``smollm2:safekey``, or another SmolLM2 that was trained by the study.
 
-    Its settings are what a core does in about an hour and a half a model: 8 of 270 heads are the 3 % of arXiv
-    2510.06036.
+    Its settings are what a core does in about two hours and a half a model: 8 of 270 heads are the 3 % of arXiv
+    2510.06036. Of the tests in unseen wrappers all are asked, 18 harmful ones in each, since few are complied with.
     """
 
     settings = Settings(
@@ -60,11 +60,11 @@ class SmolLM2Subject(Subject):
         every_layer=3,
         head_sets=(8,),
         rankings=("direct effect",),
-        n_ablated=4,
+        n_ablated=18,
         n_random=19,
         ranked_on=8,
-        n_resampled=4,
-        draws=8,
+        n_resampled=18,
+        draws=6,
     )
     untrained = "smollm2"
 

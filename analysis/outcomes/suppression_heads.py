@@ -140,15 +140,19 @@ def measured(
     before = subject.answered(subject.attacks("test", n, REQUEST_SEED))
     broken = [trace for trace in before if is_jailbreak(trace)]
     benign = [trace for trace in before if trace.label == "benign" and trace.meta["outcome"] == "complied"]
-    asked = [trace.with_(response="", given={}) for trace in (*broken, *benign)]
 
-    def after(heads: Sequence[Head]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def after(heads: Sequence[Head], traces: Sequence[Trace]) -> tuple[np.ndarray, np.ndarray]:
+        """Which are refused, and which malformed."""
         with ablated(subject.model, heads, means):
+            asked = [trace.with_(response="", given={}) for trace in traces]
             answers = subject.answered(asked, f"heads {sorted(heads)} {means_hash}")
-        subject.progress.advance(1)
         refused = np.array([trace.meta["outcome"] == "refused" for trace in answers], float)
-        malformed = np.array([not trace.meta["well_formed"] for trace in answers[: len(broken)]], float)
-        return refused[: len(broken)], refused[len(broken) :], malformed
+        return refused, np.array([not trace.meta["well_formed"] for trace in answers], float)
+
+    def share_restored(heads: Sequence[Head]) -> float:
+        refused, _ = after(heads, broken)
+        subject.progress.advance(1)
+        return float(refused.mean())
 
     for ranking in rankings:
         subject.progress.stage(f"{subject.name}: heads by their {ranking}", None)
@@ -161,7 +165,8 @@ def measured(
             }
             n_sets = 1 + sum(map(len, drawn.values()))
             subject.progress.stage(f"{subject.name}: answers of sets of {size} heads", n_sets)
-            restored, over, malformed = after(top)
+            (restored, malformed), (over, _) = after(top, broken), after(top, benign)
+            subject.progress.advance(1)
             low, high = share_interval(restored, [trace.group for trace in broken])
             row = {
                 "model": subject.name,
@@ -171,7 +176,7 @@ def measured(
             row["sum of effects"] = f"{effects.loc[top].sum():+.2f}"
             row["refused of successful jailbreaks"] = f"{restored.mean():.2f} [{low:.2f}, {high:.2f}]"
             for words, sets in drawn.items():
-                each = np.array([after(heads)[0].mean() for heads in sets])
+                each = np.array([share_restored(heads) for heads in sets])
                 p = (1 + (each >= restored.mean()).sum()) / (1 + len(each))
                 row[words] = f"{each.mean():.2f}, to {each.max():.2f}, p {p:.3f} ({len(each)})"
             row |= {"benign requests refused": f"{over.mean():.2f}", "malformed": f"{malformed.mean():.2f}"}
