@@ -27,6 +27,7 @@ from analysis.real_model.real_study_design import ANSWER_LIMIT, SHIPPED
 from analysis.real_model.real_study_job import answered
 from analysis.tables import interval, markdown
 from safekey_interp.data.trace import Trace
+from safekey_interp.errors import InputError
 from safekey_interp.interventions.effects import TESTED, default_rows
 from safekey_interp.interventions.knockout_summary import CONTRAST, EFFECT
 from safekey_interp.models.model import Model, load
@@ -114,21 +115,26 @@ def _run(out: Path, name: str, what: str) -> Path:
 
 
 def interventions(out: Path) -> dict[str, str]:
-    """Tables of the commands' run folders, for RESULTS.md.
+    """Tables of the commands' run folders that are complete, for RESULTS.md.
 
     Args:
         out: the study's folder of runs.
 
     Raises:
-        RunError: a run is not there.
+        InputError: none is.
     """
     made: dict[str, list[dict[str, str]]] = {}
     for name in SHIPPED:
         for what in COMMANDS:
+            folder = _run(out, name, what)
+            if not folder.is_dir() or not (run := open_run(folder)).is_complete:
+                continue
             table, lines = _TABLES[what]
             made.setdefault(f"real-study-{table}", []).extend(
-                {"model": f"smollm2:{name}"} | line for line in lines(open_run(_run(out, name, what)).summary)
+                {"model": f"smollm2:{name}"} | line for line in lines(run.summary)
             )
+    if not made:
+        raise InputError(f"{_folder(out)}: no complete run; `--commands` prints what makes them")
     return {name: markdown(pd.DataFrame(lines).fillna("")) for name, lines in made.items()}
 
 
