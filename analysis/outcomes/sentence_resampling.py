@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.outcomes.subject import Subject, arguments, subject_of
@@ -32,11 +33,13 @@ from safekey_interp.generation.prefill import summarise_outcomes, swap_sentences
 from safekey_interp.generation.response_run import write_responses
 from safekey_interp.generation.sampling_settings import Sampling
 from safekey_interp.generation.sentence_resampling import sentence_importance, sentence_requests, summarise_importance
+from safekey_interp.measures.intervals import difference_of_shares
 
+DIFFERENCE = "go_ahead minus safe"
 OUTCOMES = ("complied", "refused")
 """Of greedy answers, those that are resampled."""
 REQUEST_SEED = 4
-"""Of requests: others than those that the other studies ask."""
+"""Of the toy's requests: others than those that the other studies ask."""
 
 
 def resampled(subject: Subject, n: int) -> dict[str, list[Trace]]:
@@ -81,22 +84,41 @@ def _texts(traces: Sequence[Trace]) -> list[str]:
 
 def key_sentences(subject: Subject, traces: Sequence[Trace], n: int) -> pd.DataFrame:
     """A row for each kind of K: how often the model draws it, and how often it complies behind its own and behind one
-    that is put in by hand."""
-
-    def made() -> list[dict[str, Any]]:
-        table = _drawn_keys(subject, traces, n)
-        return table.astype(object).where(table.notna(), None).to_dict("records")
-
+    that is put in by hand; and one for a go-ahead minus a safe K in the same traces."""
     subject.progress.stage(f"{subject.name}: key sentences of {len(traces)} answers, {n} draws each", None)
     settings = subject.settings
-    what = f"key sentences {n}, {settings.key_tokens} tokens, temperature {settings.temperature}"
-    table = pd.DataFrame(subject.kept(what, _texts(traces), made)).set_index("condition")
+    what = f"draws of key sentences {n}, {settings.key_tokens} tokens, temperature {settings.temperature}"
+    drawn = subject.kept(what, _texts(traces), lambda: _drawn_keys(subject, traces, n))
     subject.progress.close()
-    return table.astype(float).reset_index()
+    table: Any = pd.DataFrame(drawn)
+    behind: Any = table.dropna(subset=["continuation"])
+    of, outcome = {trace.trace_id: trace for trace in traces}, complies(subject, traces)
+    complied = [
+        outcome(of[name].prompt, text) for name, text in zip(behind["trace_id"], behind["continuation"], strict=True)
+    ]
+    behind = behind.assign(complied=complied)
+    rows: Any = summarise_rates(table).set_index("condition")[["rate", "low", "high", "n_traces"]]
+    rows.loc[DIFFERENCE] = np.nan
+    for words, part in (("own", behind[behind["on_policy"]]), ("given", behind[~behind["on_policy"].astype(bool)])):
+        found = summarise_outcomes(part, "complied").set_index("condition")[["rate", "low", "high", "n"]]
+        found.loc[DIFFERENCE] = go_ahead_minus_safe(part)
+        rows = rows.join(found.add_prefix(f"{words}_"))
+    return rows.reset_index()
 
 
-def _drawn_keys(subject: Subject, traces: Sequence[Trace], n: int) -> pd.DataFrame:
-    swap = swap_sentences_for(subject.model.tokenizer)
+def go_ahead_minus_safe(behind: Any) -> list[float]:
+    """Of traces with both: the mean difference of complying, with its interval over groups, and their number."""
+    wide = behind.assign(complied=behind["complied"].astype(float)).pivot_table(
+        "complied", ["trace_id", "group"], "condition"
+    )
+    both = wide.reindex(columns=["go_ahead", "safe"]).dropna()
+    groups = list(both.index.get_level_values("group"))
+    go_ahead, safe = (both[kind].to_numpy(float) for kind in ("go_ahead", "safe"))
+    low, high = difference_of_shares((safe, groups), (go_ahead, groups))
+    return [float((go_ahead - safe).mean()) if groups else np.nan, low, high, len(groups)]
+
+
+def _drawn_keys(subject: Subject, traces: Sequence[Trace], n: int) -> list[dict[str, Any]]:
     settings = subject.settings
     table = resample_key_sentences(
         subject.model,
@@ -105,21 +127,9 @@ def _drawn_keys(subject: Subject, traces: Sequence[Trace], n: int) -> pd.DataFra
         key_tokens=settings.key_tokens,
         sampling=Sampling(temperature=settings.temperature),
         answering=Sampling(max_new_tokens=settings.max_new_tokens),
-        sentences=swap,
+        sentences=swap_sentences_for(subject.model.tokenizer),
     )
-    of, outcome = {trace.trace_id: trace for trace in traces}, complies(subject, traces)
-    behind: Any = table.dropna(subset=["continuation"])
-    behind = behind.assign(
-        complied=[
-            outcome(of[name].prompt, text)
-            for name, text in zip(behind["trace_id"], behind["continuation"], strict=True)
-        ]
-    )
-    rows: Any = summarise_rates(table).set_index("condition")[["rate", "low", "high", "n_traces"]]
-    for words, part in (("own", behind[behind["on_policy"]]), ("given", behind[~behind["on_policy"].astype(bool)])):
-        found = summarise_outcomes(part, "complied").set_index("condition")[["rate", "low", "high", "n"]]
-        rows = rows.join(found.add_prefix(f"{words}_"))
-    return rows.reset_index()
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def shown_importance(name: str, outcome: str, table: Any) -> list[dict[str, str]]:
@@ -144,11 +154,13 @@ def shown_key_sentences(name: str, outcome: str, table: Any) -> list[dict[str, s
     lines = []
     for row in table.rename(columns={"low": "rate_low", "high": "rate_high"}).to_dict("records"):
         line = {"model": name, "greedy answer": outcome, "K": str(row["condition"]).replace("_", "-")}
-        line["drawn"] = interval(row, "rate")
+        is_difference = row["condition"] == DIFFERENCE
+        line["drawn"] = "" if is_difference else interval(row, "rate")
         for words in ("own", "given"):
             of = {"rate": row[f"{words}_rate"], "rate_low": row[f"{words}_low"], "rate_high": row[f"{words}_high"]}
             n = row[f"{words}_n"]
-            line[f"complied behind {words}"] = f"{interval(of, 'rate')} ({n:.0f})" if n > 0 else "–"
+            form = "+.2f" if is_difference else ".2f"
+            line[f"complied behind {words}"] = f"{interval(of, 'rate', form)} ({n:.0f})" if n > 0 else "–"
         lines.append(line)
     return lines
 

@@ -46,7 +46,7 @@ _QUESTION = (
 class SmolLM2Subject(Subject):
     """``smollm2:sft`` or ``smollm2:safekey``, or another SmolLM2 that was trained by the study.
 
-    Its settings are what a core does in about two hours and a half a model: 8 of 270 heads are the 3 % of arXiv
+    Its settings are what a core does in about two hours a model: 8 of 270 heads are the 3 % of arXiv
     2510.06036. Of the tests in unseen wrappers all are asked, 18 harmful ones in each, since few are complied with.
     """
 
@@ -62,7 +62,7 @@ class SmolLM2Subject(Subject):
         rankings=("direct effect",),
         n_ablated=18,
         n_random=19,
-        ranked_on=8,
+        ranked_on=24,
         n_resampled=18,
         draws=6,
     )
@@ -92,7 +92,7 @@ class SmolLM2Subject(Subject):
         return answered.with_(given=given if whole else {}, meta={**trace.meta, **about})
 
     def attacks(self, split: Split, n: int, seed: int) -> list[Trace]:
-        """Those of the study, the first of each wrapper: it has drawn them."""
+        """Those of the study, the first of each wrapper, whatever the seed: it has drawn them."""
         pool = self.prompts.development if split == "development" else self.prompts.tests
         kept: dict[tuple[str, str | None], list[Trace]] = {}
         for trace in pool:

@@ -55,7 +55,7 @@ class Settings(NamedTuple):
     rankings: tuple[str, ...]
     """Of heads."""
     n_ablated: int
-    """Requests of each wrapper and label that are answered with ablated heads."""
+    """Requests of each wrapper and label; those that are complied with are answered with ablated heads."""
     n_random: int
     """Sets of heads of each kind beside them."""
     ranked_on: int

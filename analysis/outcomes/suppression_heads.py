@@ -6,23 +6,24 @@
 
 In reasoning models a few heads have been seen to write against refusal where the reasoning ends, and ablating them to
 restore it ("refusal cliff", arXiv 2510.06036: 3 % of the heads). Here heads are ranked in two ways, on jailbreaks of
-development requests that succeed, the most negative first: by their direct effect on safe minus compliant key
-sentences at the token before K (:mod:`~safekey_interp.interventions.direct_logit_attribution`), and by what the
-log-probability of safe minus compliant key sentences loses by them (minus its change when the head is ablated). An
-ablated head gives its mean over the tokens of the development answers everywhere. The first k heads are ablated while
-the model answers requests in test wrappers. Of those that it complies with otherwise, the share that it
-now refuses is beside that of ``--random`` random sets of k heads, and of as many sets of k heads of equal importance
-(the sum of the absolute values that they are ranked by is at most a quarter away; the nearest where there are fewer).
-p counts sets that restore as much. Benign requests in the same wrappers, and malformed answers, tell what else it
-breaks. ``--write`` puts the table into RESULTS.md.
+development requests that succeed, of all wrappers in turn, the most negative first: by their direct effect on safe
+minus compliant key sentences at the token before K (logits;
+:mod:`~safekey_interp.interventions.direct_logit_attribution`), and by their effect on the log-probability of safe minus
+compliant key sentences (nats a token; minus its change when the head is ablated). An ablated head gives its mean over
+the tokens of the development answers everywhere. The first k heads are ablated while the model answers requests in
+test wrappers. Of those that it complies with otherwise, the share that it now refuses is beside that of ``--random``
+random sets of k heads, and of as many sets of k heads of equal importance (the sum of the absolute values that they are
+ranked by is at most a quarter away; the nearest where there are fewer, and the table says how many are as near).
+p counts sets that restore as much. Malformed answers, and benign requests in the same wrappers that are complied with
+otherwise, tell what else it breaks. ``--write`` puts the table into RESULTS.md.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, zip_longest
 from typing import Any
 
 import numpy as np
@@ -97,12 +98,28 @@ RANKINGS = {"direct effect": direct_effects, "ablation": exact_effects}
 
 def matched_sets(effects: pd.Series, top: Sequence[Head], n: int, seed: int) -> list[tuple[Head, ...]]:
     """Other sets of as many heads whose absolute effects add up to about as much, at most ``n``."""
-    size = {head: abs(float(effect)) for head, effect in effects.items()}  # type: ignore[misc]
+    size = _sizes(effects)
+    drawn = _sets(effects, top, seed, list(size.values()))
+    near = [each for each in drawn if _difference(size, each, top) <= MATCHED]
+    return (near if len(near) >= n else sorted(drawn, key=lambda each: _difference(size, each, top)))[:n]
+
+
+def _sizes(effects: pd.Series) -> dict[Head, float]:
+    return {head: abs(float(effect)) for head, effect in effects.items()}  # type: ignore[misc]
+
+
+def _difference(size: Mapping[Head, float], heads: Iterable[Head], top: Iterable[Head]) -> float:
+    """How far apart the sums of two sets are, as a share of the second."""
     wanted = sum(size[head] for head in top)
-    drawn = _sets(effects, top, seed, [size[head] for head in effects.index])  # type: ignore[index]
-    away = {each: abs(sum(size[head] for head in each) - wanted) for each in drawn}
-    near = [each for each in drawn if away[each] <= MATCHED * wanted]
-    return (near if len(near) >= n else sorted(drawn, key=lambda each: away[each]))[:n]
+    return abs(sum(size[head] for head in heads) - wanted) / wanted
+
+
+def in_turn(traces: Sequence[Trace]) -> list[Trace]:
+    """Traces in an order in which the wrappers take turns."""
+    of_wrapper: dict[str, list[Trace]] = {}
+    for trace in traces:
+        of_wrapper.setdefault(trace.meta["wrapper"], []).append(trace)
+    return [trace for some in zip_longest(*of_wrapper.values()) for trace in some if trace is not None]
 
 
 def random_sets(effects: pd.Series, top: Sequence[Head], n: int, seed: int) -> list[tuple[Head, ...]]:
@@ -149,14 +166,9 @@ def measured(
         refused = np.array([trace.meta["outcome"] == "refused" for trace in answers], float)
         return refused, np.array([not trace.meta["well_formed"] for trace in answers], float)
 
-    def share_restored(heads: Sequence[Head]) -> float:
-        refused, _ = after(heads, broken)
-        subject.progress.advance(1)
-        return float(refused.mean())
-
     for ranking in rankings:
         subject.progress.stage(f"{subject.name}: heads by their {ranking}", None)
-        effects = RANKINGS[ranking](subject.model, succeeded[: subject.settings.ranked_on], means)
+        effects = RANKINGS[ranking](subject.model, in_turn(succeeded)[: subject.settings.ranked_on], means)
         for size in subject.settings.head_sets:
             top = list(effects.sort_values().index[:size])
             drawn = {
@@ -175,15 +187,28 @@ def measured(
             }
             row["sum of effects"] = f"{effects.loc[top].sum():+.2f}"
             row["refused of successful jailbreaks"] = f"{restored.mean():.2f} [{low:.2f}, {high:.2f}]"
+            broke = []
             for words, sets in drawn.items():
-                each = np.array([share_restored(heads) for heads in sets])
+                answers = []
+                for heads in sets:
+                    answers.append(after(heads, broken))
+                    subject.progress.advance(1)
+                each, badly = np.array(answers).mean(-1).T
                 p = (1 + (each >= restored.mean()).sum()) / (1 + len(each))
-                row[words] = f"{each.mean():.2f}, to {each.max():.2f}, p {p:.3f} ({len(each)})"
-            row |= {"benign requests refused": f"{over.mean():.2f}", "malformed": f"{malformed.mean():.2f}"}
+                row[words] = f"{each.mean():.2f}, to {each.max():.2f}, p {p:.3f} ({_counted(effects, sets, top)})"
+                broke.append(f"{badly.mean():.2f}")
+            row |= {"malformed": f"{malformed.mean():.2f} ({', '.join(broke)})", "benign refused": f"{over.mean():.2f}"}
             subject.progress.close()
-            row["n"] = f"{len(broken)} / {len(benign)}"
+            n_wrappers = len({trace.meta["wrapper"] for trace in broken})
+            row["n"] = f"{len(broken)} in {n_wrappers} wrappers / {len(benign)}"
             subject.progress.say(", ".join(f"{name} {value}" for name, value in row.items()))
             yield row
+
+
+def _counted(effects: pd.Series, sets: Sequence[Sequence[Head]], top: Sequence[Head]) -> str:
+    """How many sets there are, and how many of these are of about as much importance."""
+    size = _sizes(effects)
+    return f"{len(sets)}, {sum(_difference(size, heads, top) <= MATCHED for heads in sets)} as important"
 
 
 def main() -> None:

@@ -7,19 +7,21 @@ For ``smollm2:sft`` and ``smollm2:safekey``, so that anybody can repeat them: X 
 plain, refused form of a request put into its wrapped form; the heads through which the token before K reads U, the top
 ones together; and waking the signal at inference, a direction added while the model answers, which is compared with
 training it. Each command makes a run folder with controls and resumes. The traces are the model's own answers to the
-tests, greedy (``interventions/NAME-PART.jsonl``): all of them, for pairs of a plain and a wrapped form, and one wrapped
-answer of each request, as many of either label and of each wrapper, for everything else, since intervals are over
-requests. Heads are ranked on the harmful ones alone.
+tests, greedy (``interventions/NAME-PART.jsonl``): all of them, for pairs of a plain and a wrapped form; and one wrapped
+answer a request for everything else, since intervals are over requests. Heads are ranked on harmful requests alone;
+elsewhere there are as many of either label.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from analysis.real_model.real_study_data import Study
@@ -57,8 +59,7 @@ COMMANDS = {
     "waking": Command("wrapped", f"{_WAKING} --n-random 19 --scale 0 --scale 0.4"),
     "waking-scales": Command("wrapped", f"{_WAKING} --n-random 1 --scale 0 --scale 0.2 --scale 0.7 --scale 1"),
 }
-"""By name, what follows ``safekey-interp intervene``, but for model and folder. 19 draws are the fewest of which none
-goes as far with a chance of .05."""
+"""By name, what follows ``safekey-interp intervene``, but for model and folder. With 19 draws the least p is .05."""
 
 
 def commands(study: Study, load: Callable[[str], Model] = load) -> list[str]:
@@ -86,24 +87,31 @@ def commands(study: Study, load: Callable[[str], Model] = load) -> list[str]:
 
 
 def write_answers(traces: Sequence[Trace], files: Mapping[str, Path]) -> None:
-    """Answers as files of traces: all, one wrapped of each request, and the harmful ones of these."""
-    wrapped = one_of_each(traces)
-    harmful = [trace for trace in wrapped if trace.label == "harmful"]
-    for part, some in {"all": traces, "wrapped": wrapped, "harmful": harmful}.items():
+    """Answers as files of traces: all; one wrapped of each request, as many of either label; all harmful ones of
+    these."""
+    one = {label: one_of_each(trace for trace in traces if trace.label == label) for label in _LABELS}
+    fewest = min(map(len, one.values()))
+    wrapped = [trace for some in one.values() for trace in some[:fewest]]
+    for part, some in {"all": traces, "wrapped": wrapped, "harmful": one["harmful"]}.items():
         text = "".join(json.dumps(to_row(trace)) + "\n" for trace in some)
         files[part].parent.mkdir(parents=True, exist_ok=True)
         write_aside(files[part], lambda aside, text=text: aside.write_text(text, encoding="utf-8"))
 
 
-def one_of_each(traces: Iterable[Trace]) -> list[Trace]:
-    """One wrapped trace of each request, as many of either label; a request's forms are taken in turn, so that the
-    wrappers stand in equal numbers where each has as many requests."""
-    forms: dict[str | None, dict[str, list[Trace]]] = {label: {} for label in _LABELS}
+def one_of_each(traces: Iterable[Trace], seed: int = 0) -> list[Trace]:
+    """One wrapped trace of each request, in an order of requests that is drawn: that of the wrapper that the requests
+    before it have least often, so that any first part has requests of all sources and of each wrapper as many."""
+    forms: dict[str, list[Trace]] = {}
     for trace in traces:
         if trace.source == "wrapped":
-            forms[trace.label].setdefault(str(trace.group), []).append(trace)
-    n = min(map(len, forms.values()))
-    return [some[number % len(some)] for of in forms.values() for number, some in enumerate(list(of.values())[:n])]
+            forms.setdefault(trace.group, []).append(trace)
+    used: Counter[str] = Counter()
+    chosen = []
+    for group in np.random.default_rng(seed).permutation(list(forms)):
+        trace = min(forms[group], key=lambda trace: used[trace.meta["wrapper"]])
+        used[trace.meta["wrapper"]] += 1
+        chosen.append(trace)
+    return chosen
 
 
 def _folder(out: Path) -> Path:
@@ -144,6 +152,10 @@ def _where(summary: Any, **wanted: Any) -> Any:
     return summary
 
 
+def _rows(table: Any) -> list[Any]:
+    return [row for _, row in table.iterrows()]
+
+
 def _n(row: Any) -> str:
     return f"{row['n']} ({row['n_groups']})"
 
@@ -156,8 +168,8 @@ def _knockout(summary: Any) -> Iterator[dict[str, str]]:
     for label in _LABELS:
         rows = _where(summary, metric="difference", subset=label, dose=1.0)
         for span in ("prompt", "understanding"):
-            [(_, row)] = _where(default_rows(rows), to_span=span, measure=EFFECT).iterrows()
-            [(_, contrast)] = _where(rows, to_span=span, measure=CONTRAST).iterrows()
+            [row] = _rows(_where(default_rows(rows), to_span=span, measure=EFFECT))
+            [contrast] = _rows(_where(rows, to_span=span, measure=CONTRAST))
             yield {
                 "requests": label,
                 "K may not see": span,
@@ -174,7 +186,7 @@ def _patch(summary: Any) -> Iterator[dict[str, str]]:
     shares = _where(rows, measure="share").set_index(["layer", "position"])
     exact = _where(rows, measure=EFFECT)
     beside = exact[exact["control_kind"] != TESTED]
-    for _, row in beside.sort_values("excess", ascending=False, key=abs).iterrows():
+    for row in _rows(beside.sort_values("excess", ascending=False, key=abs)):
         yield {
             "states of the plain form at": row["position"],
             "layer": str(row["layer"]),
@@ -188,27 +200,27 @@ def _patch(summary: Any) -> Iterator[dict[str, str]]:
 
 def _edges(summary: Any) -> Iterator[dict[str, str]]:
     rows = _where(summary, metric="difference", subset="all")
-    [(_, whole)] = _where(rows, measure=EFFECT, cut="all").iterrows()
+    [whole] = _rows(_where(rows, measure=EFFECT, cut="all"))
     effects, shares = (_where(rows, cut="top", measure=measure) for measure in (EFFECT, "share"))
     yield {
         "heads": f"all {whole['n_heads']}",
         "U hidden in them": interval(whole, form="+.2f"),
         "n (requests)": _n(whole),
     }
-    for (_, row), (_, share) in zip(effects.iterrows(), shares.iterrows(), strict=True):
+    for row, share in zip(_rows(effects), _rows(shares), strict=True):
         yield {
             "heads": f"top {row['n_heads']}",
             "U hidden in them": interval(row, form="+.2f"),
             "random heads": interval(row, "control", "+.2f"),
             "p": f"{row['p_value']:.3f}",
-            "share of all heads' effect": interval(share),
+            "share of all heads' effect": "–" if whole["low"] < 0 < whole["high"] else interval(share),
             "n (requests)": _n(row),
         }
 
 
 def _waking(summary: Any) -> Iterator[dict[str, str]]:
     rows = default_rows(_where(summary, condition="all"))
-    for _, row in rows[rows["scale"] != 0].iterrows():
+    for row in _rows(rows[rows["scale"] != 0]):
         if (row["metric"] == "malformed" and row["subset"] == "all") or (
             row["metric"] == "refused" and row["subset"] != "all"
         ):

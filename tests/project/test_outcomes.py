@@ -247,6 +247,72 @@ def test_sets_of_many_heads_are_drawn_as_those_of_few() -> None:
     assert np.mean([effects.loc[list(heads)].abs().sum() for heads in drawn]) < 0.5 * wanted
 
 
+@pytest.mark.parametrize(("of_top", "of_others"), [(True, False), (False, False), (True, True)])
+def test_refusals_that_an_ablation_restores_are_counted_beside_other_sets(
+    monkeypatch: pytest.MonkeyPatch, of_top: bool, of_others: bool
+) -> None:
+    subject = subject_of("organism:sft")
+    monkeypatch.setattr(subject, "settings", subject.settings._replace(head_sets=(2,)))
+    heads = list(np.ndindex(8, 4))
+    effects = pd.Series(np.linspace(-1, 1, len(heads)), pd.MultiIndex.from_tuples(heads))
+    top = sorted(heads[:2])
+
+    def answered(asked: Any, edit: str = "") -> list[Any]:
+        """Every other harmful request is complied with, and all benign ones; an edit has some refused."""
+        outcomes = []
+        for number, trace in enumerate(asked):
+            refused = trace.label == "harmful" and number % 2 == 1 and not edit
+            if edit and trace.label == "harmful":
+                refused = of_top if f"heads {top} " in edit else of_others
+            outcomes.append("refused" if refused else "complied")
+        return [
+            trace.with_(given={"key_sentence": None}, meta={**trace.meta, "outcome": outcome, "well_formed": True})
+            for trace, outcome in zip(asked, outcomes, strict=True)
+        ]
+
+    monkeypatch.setattr(subject, "answered", answered)
+    monkeypatch.setattr(suppression_heads, "mean_values", lambda *_: np.zeros((8, 4, 2)))
+    monkeypatch.setattr(suppression_heads, "ablated", lambda *_: contextlib.nullcontext())
+    monkeypatch.setitem(suppression_heads.RANKINGS, "planted", lambda *_: effects)
+    [row] = suppression_heads.measured(subject, 6, 19, ["planted"])
+    assert row["refused of successful jailbreaks"].startswith(f"{of_top:.2f} ")
+    p = "p 0.050" if of_top and not of_others else "p 1.000"
+    for words in ("random sets", "sets of equal importance"):
+        assert row[words].startswith(f"{of_others:.2f}, to {of_others:.2f}, {p} (19, ")
+    assert row["sets of equal importance"].endswith("19 as important)")
+    assert row["benign refused"] == "0.00"
+    harmful = [trace for trace in subject.attacks("test", 6, 3) if trace.label == "harmful"]
+    assert 0 < int(row["n"].split(" ")[0]) < len(harmful)
+
+
+def test_wrappers_take_turns() -> None:
+    traces = [
+        Trace(trace_id=f"{wrapper}{n}", prompt="", response="", meta={"wrapper": wrapper})
+        for wrapper, of in (("a", 3), ("b", 1), ("c", 2))
+        for n in range(of)
+    ]
+    assert [trace.trace_id for trace in suppression_heads.in_turn(traces)] == ["a0", "b0", "c0", "a1", "c1", "a2"]
+
+
+@pytest.mark.parametrize("planted_effect", [0.0, 0.6])
+def test_the_effect_of_a_go_ahead_is_that_within_traces(planted_effect: float) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(40):
+        level = rng.choice([0.2, 0.4])
+        for condition in ("safe", "go_ahead", "neutral"):
+            if condition == "go_ahead" and number % 10 == 0:
+                continue
+            share = level + planted_effect * (condition == "go_ahead")
+            rows.append({"trace_id": str(number), "group": str(number // 2), "condition": condition})
+            rows[-1]["complied"] = bool(rng.random() < share)
+    value, low, high, n = sentence_resampling.go_ahead_minus_safe(pd.DataFrame(rows))
+    assert n == 36
+    assert low < value < high
+    assert low < planted_effect < high
+    assert (low > 0) == (planted_effect > 0)
+
+
 def test_an_outcome_is_read_behind_any_prefill() -> None:
     subject = subject_of("organism:sft")
     trace = next(trace for trace in read_shipped() if trace.label == "harmful")

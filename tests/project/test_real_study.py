@@ -735,31 +735,30 @@ def test_the_interventions_commands_exist_and_read_the_models_answers(study: Stu
     assert {(trace.label, trace.source) for trace in every} == {
         (label, source) for label in ("harmful", "benign") for source in ("plain", "wrapped")
     }
-    assert [trace.trace_id for trace in wrapped if trace.label == "harmful"] == [trace.trace_id for trace in harmful]
-    assert len(wrapped) == 2 * len(harmful) == len({trace.group for trace in wrapped})
+    n = len(wrapped) // 2
+    assert [trace.trace_id for trace in wrapped[:n]] == [trace.trace_id for trace in harmful[:n]]
+    assert [trace.label for trace in wrapped] == ["harmful"] * n + ["benign"] * n
+    assert len(wrapped) == len({trace.group for trace in wrapped})
+    assert len(harmful) == len({trace.group for trace in every if trace.label == "harmful"})
 
 
-def test_one_wrapped_answer_of_each_request_has_each_label_and_each_wrapper_equally_often() -> None:
+def test_one_wrapped_answer_of_each_request_is_of_all_sources_and_of_each_wrapper_equally_often() -> None:
     forms = [
         Trace(
-            trace_id=f"{label}-{at}-{wrapper}",
+            trace_id=f"{at}-{wrapper}",
             prompt="",
             response="",
-            label=label,
-            group=f"{label}-{at}",
+            group=f"{at // 18}-{at}",
             source=source,
-            meta={"w": wrapper},
+            meta={"wrapper": wrapper},
         )
-        for label, n in (("harmful", 9), ("benign", 6))
-        for at in range(n)
-        for source, wrapper in (("plain", ""), ("wrapped", "a"), ("wrapped", "b"), ("wrapped", "c"))
+        for at in range(72)
+        for source, wrapper in [("plain", ""), *(("wrapped", f"{at % 4}{form}") for form in "abc")]
     ]
     chosen = one_of_each(forms)
-    assert {trace.source for trace in chosen} == {"wrapped"}
-    assert len({trace.group for trace in chosen}) == len(chosen)
-    assert Counter((trace.label, trace.meta["w"]) for trace in chosen) == dict.fromkeys(
-        [(label, wrapper) for label in ("harmful", "benign") for wrapper in "abc"], 2
-    )
+    assert len({trace.group for trace in chosen}) == len(chosen) == 72
+    assert set(Counter(trace.meta["wrapper"] for trace in chosen).values()) == {6}
+    assert min(Counter(trace.group[0] for trace in chosen[:36]).values()) >= 4
 
 
 _SMALLER = {
