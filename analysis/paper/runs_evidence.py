@@ -134,7 +134,7 @@ def trained_smollm2(folder: Path = SHIPPED_SMOLLM2) -> list[Measured]:
     [_, log_odds] = results.chosen.outcomes
     of_odds = _by_pair(one.tested for one in decided_smollm2(results, log_odds))
     asked: Any = unseen(results.answers, "harmful")
-    refused = asked.groupby("arm")["refused"].mean()
+    judged = asked.groupby("arm")[["refused", "complied"]].mean()
     measured = []
     for claim, pair in ABLATIONS.items():
         of_arms, against = asked[asked["arm"].isin(pair)], doubt(folder, pair)
@@ -147,7 +147,8 @@ def trained_smollm2(folder: Path = SHIPPED_SMOLLM2) -> list[Measured]:
                 n=len(of_arms),
                 n_groups=of_arms["request"].nunique(),
                 family=SMOLLM2,
-                control_value=f"refused by the judge: {', '.join(f'{arm} {refused[arm]:.2f}' for arm in pair)}",
+                control_value="by the judge: "
+                + "; ".join(f"{what} {', '.join(f'{arm} {judged[what][arm]:.2f}' for arm in pair)}" for what in judged),
                 note=f"{of_arms['seed'].nunique()} seeds; by the study's own rule (Holm): "
                 f"{verdict_told(found[pair], AHA_SHARE)}; on the {log_odds.name}: "
                 f"{verdict_told(of_odds[pair], log_odds)}{against and f'; {against}'}",

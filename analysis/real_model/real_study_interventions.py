@@ -52,7 +52,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "knockout": Command(
-        "wrapped", "knockout --to-span prompt --to-span understanding --limit 32 --n-random 4 --n-dose 1 --n-donors 2"
+        "wrapped", "knockout --to-span prompt --to-span understanding --limit 32 --n-random 19 --n-dose 1 --n-donors 2"
     ),
     "patch": Command("all", "patch --position decision --position understanding --limit 192"),
     "edges": Command("harmful", "edges --limit 24 --top 1 --top 4 --top 16 --n-random 19"),

@@ -38,6 +38,7 @@ DESCRIBED = (
     Described("K safe, harmful, unseen wrappers", "wrapped", "harmful", "safe"),
     Described("K a go-ahead, harmful, unseen wrappers", "wrapped", "harmful", "go_ahead"),
     Described("refused by the judge, harmful, unseen wrappers", "wrapped", "harmful", "refused"),
+    Described("complied with by the judge, harmful, unseen wrappers", "wrapped", "harmful", "complied"),
     Described("U names the harm, harmful, unseen wrappers", "wrapped", "harmful", "hint"),
     Described("log-odds of a safe K, harmful, unseen wrappers (nats)", "wrapped", "harmful", "log_odds"),
     Described("log-odds of a safe K, harmless, unseen wrappers (nats)", "wrapped", "benign", "log_odds"),

@@ -41,6 +41,13 @@ from safekey_interp.segmentation.segmenter import segment_all
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
 _ANSWERS, _MECHANISM, _CELLS = (f"real-study{part}.parquet" for part in ("", "-mechanism", "-cells"))
+COUNTED = {
+    "safe": ("aha", ["safe"]),
+    "go_ahead": ("aha", ["unsafe"]),
+    "refused": ("judged", list(REFUSING)),
+    "complied": ("judged", ["full_compliance"]),
+}
+"""What is averaged of answers: the column, and its values that count."""
 WORDS = "words"
 """In place of the way of a run, where the words that all runs read are measured."""
 _TYPES = ("arm", "way", "identity", "weights", "answers", "mechanism", "processor")
@@ -148,12 +155,10 @@ def read_answers(asked: Sequence[Trace], responses: Sequence[str]) -> Table:
 
 
 def counted(answers: Table) -> Table:
-    """Answers with what is averaged: safe, go_ahead and refused."""
+    """Answers with what is averaged, of :data:`COUNTED`."""
     if not len(answers):
         return answers
-    return answers.assign(
-        safe=answers["aha"] == "safe", go_ahead=answers["aha"] == "unsafe", refused=answers["judged"].isin(REFUSING)
-    )
+    return answers.assign(**{name: answers[column].isin(values) for name, (column, values) in COUNTED.items()})
 
 
 def save(results: Results, folder: Path = SHIPPED) -> None:
@@ -172,7 +177,7 @@ def save(results: Results, folder: Path = SHIPPED) -> None:
     write_chosen(folder / CHOSEN, results.chosen)
     if not len(results.answers):
         return
-    answers = results.answers.drop(columns=["safe", "go_ahead", "refused"])
+    answers = results.answers.drop(columns=list(COUNTED))
     records = pd.DataFrame(results.records, columns=pd.Index(Record._fields))
     for name, table in ((_ANSWERS, answers), (_MECHANISM, results.mechanism), (_CELLS, records)):
         packed = table.astype(dict.fromkeys(table.select_dtypes(["object", "string"]), "category"))

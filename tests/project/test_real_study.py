@@ -792,6 +792,18 @@ def test_tables_of_the_interventions_have_the_numbers_of_their_runs(tmp_path: Pa
     hidden = effects[(effects["control"] == "none") & (effects["metric"] == "difference")]
     mean = hidden[(hidden["label"] == "harmful") & (hidden["to_span"] == "prompt")]["effect"].mean()
     assert tables["real-study-knockout"][2].startswith(f"| smollm2:sft | harmful | prompt | {mean:+.2f}")
+    effects = open_run(tmp_path / "interventions" / "smollm2-sft-waking").effects
+    added = effects[(effects["control"] == "none") & (effects["metric"] == "refused") & (effects["scale"] == 0.4)]
+    harmful = added[added["label"] == "harmful"]
+    [line] = [
+        line for line in tables["real-study-waking"] if line.startswith("| smollm2:sft | refused, harmful | 0.4 |")
+    ]
+    assert line.startswith(
+        f"| smollm2:sft | refused, harmful | 0.4 | {harmful['baseline'].mean():.2f} | {harmful['value'].mean():.2f}"
+    )
+    effects = open_run(tmp_path / "interventions" / "smollm2-sft-edges").effects
+    whole = effects[(effects["cut"] == "all") & (effects["metric"] == "difference")]["effect"].mean()
+    assert tables["real-study-edges"][2].startswith(f"| smollm2:sft | all 16 | {whole:+.2f}")
     assert not any("nan" in line for lines in tables.values() for line in lines)
 
 
