@@ -32,9 +32,10 @@ from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.effects import TESTED, default_rows
 from safekey_interp.interventions.knockout_summary import CONTRAST, EFFECT
+from safekey_interp.measures.intervals import mean_interval
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism import to_row
-from safekey_interp.runs.run_folder import open_run
+from safekey_interp.runs.run_folder import Run, open_run
 from safekey_interp.runs.storage import write_aside
 
 _WAKING = (
@@ -139,11 +140,15 @@ def interventions(out: Path) -> dict[str, str]:
                 continue
             table, lines = _TABLES[what]
             made.setdefault(f"real-study-{table}", []).extend(
-                {"model": f"smollm2:{name}"} | line for line in lines(run.summary)
+                {"model": f"smollm2:{name}"} | line for line in lines(run)
             )
     if not made:
         raise InputError(f"{_folder(out)}: no complete run; `--commands` prints what makes them")
     return {name: markdown(pd.DataFrame(lines).fillna("")) for name, lines in made.items()}
+
+
+def _summary(run: Run) -> Any:
+    return run.summary
 
 
 def _where(summary: Any, **wanted: Any) -> Any:
@@ -164,9 +169,9 @@ def _beside(row: Any, name: str) -> str:
     return "–" if pd.isna(row[name]) else interval(row, name, "+.2f")
 
 
-def _knockout(summary: Any) -> Iterator[dict[str, str]]:
+def _knockout(run: Run) -> Iterator[dict[str, str]]:
     for label in _LABELS:
-        rows = _where(summary, metric="difference", subset=label, dose=1.0)
+        rows = _where(_summary(run), metric="difference", subset=label, dose=1.0)
         for span in ("prompt", "understanding"):
             [row] = _rows(_where(default_rows(rows), to_span=span, measure=EFFECT))
             [contrast] = _rows(_where(rows, to_span=span, measure=CONTRAST))
@@ -181,25 +186,34 @@ def _knockout(summary: Any) -> Iterator[dict[str, str]]:
             }
 
 
-def _patch(summary: Any) -> Iterator[dict[str, str]]:
-    rows = _where(summary, metric="difference", subset="all")
-    shares = _where(rows, measure="share").set_index(["layer", "position"])
-    exact = _where(rows, measure=EFFECT)
-    beside = exact[exact["control_kind"] != TESTED]
-    for row in _rows(beside.sort_values("excess", ascending=False, key=abs)):
+def _patch(run: Run) -> Iterator[dict[str, str]]:
+    exact = _where(_summary(run), subset="all", measure=EFFECT)
+    measured = exact[exact["control_kind"] != TESTED]
+    own = _where(measured, metric="key_sentence").set_index(["layer", "position"])
+    pairs: Any = run.effects
+    pairs = _where(pairs, control=TESTED, metric="difference").drop_duplicates("trace_id")
+    low, value, high = (float(number[0]) for number in _mean(pairs["gap"], pairs["group"]))
+    gap = interval({"value": value, "low": low, "high": high}, form="+.2f")
+    for row in _rows(_where(measured, metric="difference").sort_values("excess", ascending=False, key=abs)):
         yield {
+            "plain minus wrapped form": gap,
             "states of the plain form at": row["position"],
             "layer": str(row["layer"]),
             "put into the wrapped form": interval(row, form="+.2f"),
             "another request's states": interval(row, "control", "+.2f"),
             "own minus another request's": interval(row, "excess", "+.2f"),
-            "share of the way": interval(shares.loc[(row["layer"], row["position"])]),
+            "the same of the trace's own K": interval(own.loc[(row["layer"], row["position"])], "excess", "+.2f"),
             "n (requests)": _n(row),
         }
 
 
-def _edges(summary: Any) -> Iterator[dict[str, str]]:
-    rows = _where(summary, metric="difference", subset="all")
+def _mean(values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    found = mean_interval(values.to_numpy(float)[:, np.newaxis], list(groups))
+    return found.low, found.value, found.high
+
+
+def _edges(run: Run) -> Iterator[dict[str, str]]:
+    rows = _where(_summary(run), metric="difference", subset="all")
     [whole] = _rows(_where(rows, measure=EFFECT, cut="all"))
     effects, shares = (_where(rows, cut="top", measure=measure) for measure in (EFFECT, "share"))
     yield {
@@ -218,8 +232,8 @@ def _edges(summary: Any) -> Iterator[dict[str, str]]:
         }
 
 
-def _waking(summary: Any) -> Iterator[dict[str, str]]:
-    rows = default_rows(_where(summary, condition="all"))
+def _waking(run: Run) -> Iterator[dict[str, str]]:
+    rows = default_rows(_where(_summary(run), condition="all"))
     for row in _rows(rows[rows["scale"] != 0]):
         if (row["metric"] == "malformed" and row["subset"] == "all") or (
             row["metric"] == "refused" and row["subset"] != "all"
@@ -235,7 +249,7 @@ def _waking(summary: Any) -> Iterator[dict[str, str]]:
             }
 
 
-_TABLES: dict[str, tuple[str, Callable[[Any], Iterator[dict[str, str]]]]] = {
+_TABLES: dict[str, tuple[str, Callable[[Run], Iterator[dict[str, str]]]]] = {
     "knockout": ("knockout", _knockout),
     "patch": ("patching", _patch),
     "edges": ("edges", _edges),
