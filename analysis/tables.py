@@ -54,33 +54,36 @@ def publish(tables: Mapping[str, str], *, write: bool, is_part: bool = False) ->
         is_part: the tables have some of their rows only: those of RESULTS.md that they lack stay there.
 
     Raises:
-        ValueError: RESULTS.md has no such marks, so that the table would be lost.
+        InputError: RESULTS.md has no such marks, or other columns between them: nothing is written.
     """
-    text = RESULTS.read_text(encoding="utf-8") if write else ""
     for name, table in tables.items():
         print(f"\n## {name}\n\n{table}")
-        if write:
-            mark = re.compile(rf"(<!-- {name} -->\n)(.*?)\n?<!-- end -->", re.DOTALL)
+    if not write:
+        return
+    check_places(tables)
+    text = RESULTS.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        mark = re.compile(rf"(<!-- {name} -->\n)(.*?)\n?<!-- end -->", re.DOTALL)
 
-            def placed(match: re.Match[str], table: str = table) -> str:
-                return f"{match[1]}{with_rows_of(match[2], table) if is_part else table}\n<!-- end -->"
+        def placed(match: re.Match[str], table: str = table) -> str:
+            return f"{match[1]}{with_rows_of(match[2], table) if is_part else table}\n<!-- end -->"
 
-            text, n = mark.subn(placed, text)
-            if n != 1:
-                raise ValueError(f"{RESULTS}: got {n} places for {name}, expected <!-- {name} --> … <!-- end --> once")
-    if write:
-        write_aside(RESULTS, lambda aside: aside.write_text(text, encoding="utf-8"))
+        text = mark.sub(placed, text)
+    write_aside(RESULTS, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def with_rows_of(old: str, new: str) -> str:
     """A table as Markdown in which the rows of another take the places of those that begin alike, or follow them all.
 
     Raises:
-        ValueError: the columns differ, so that the rows do not fit.
+        InputError: the columns differ, so that the rows do not fit.
     """
     (head, rows), (head_of_new, rows_of_new) = _head_and_rows(old), _head_and_rows(new)
     if rows and head.splitlines()[-2:] != head_of_new.splitlines()[-2:]:
-        raise ValueError(f"columns: got {head_of_new.splitlines()[-2]}, expected {head.splitlines()[-2]}")
+        raise InputError(
+            f"columns: got {head_of_new.splitlines()[-2]}, expected {head.splitlines()[-2]}; "
+            "delete the table, and write the rows of all models anew"
+        )
     return "\n".join([head_of_new, *(line for some in (rows | rows_of_new).values() for line in some)])
 
 

@@ -11,6 +11,7 @@ import pytest
 from analysis import tables
 from analysis.organism.behaviour import behaviour, by_wrapper, differences, requests
 from safekey_interp.data.trace import Trace
+from safekey_interp.errors import InputError
 from safekey_interp.models.organism.language import dialogue
 from safekey_interp.models.organism.outcome import with_outcome
 from safekey_interp.models.organism.vocabulary import Pair
@@ -154,5 +155,5 @@ def test_a_table_is_put_between_its_marks(tmp_path: Path, monkeypatch: pytest.Mo
         assert file.read_text() == (
             "a\n<!-- t -->\n| x | y |\n|---|---|\n| 1 | z |\n<!-- end -->\nb\n<!-- u -->\n\\1 new\n<!-- end -->\nc\n"
         )
-    with pytest.raises(ValueError, match="got 0 places for v"):
+    with pytest.raises(InputError, match="no place for v"):
         tables.publish({"v": shown}, write=True)

@@ -9,6 +9,7 @@ import pytest
 
 from analysis import tables
 from analysis.tables import markdown, publish, with_rows_of
+from safekey_interp.errors import InputError
 
 
 def table(**cells: str) -> str:
@@ -19,7 +20,7 @@ def test_rows_that_begin_alike_are_replaced_and_others_stay() -> None:
     old = "200 runs\n\n" + table(a="1", b="2", c="3")
     assert with_rows_of(old, "400 runs\n\n" + table(d="5", b="4")) == "400 runs\n\n" + table(a="1", b="4", c="3", d="5")
     assert with_rows_of("", table(a="1")) == table(a="1")
-    with pytest.raises(ValueError, match="columns"):
+    with pytest.raises(InputError, match="columns"):
         with_rows_of(old, markdown(pd.DataFrame({"statement": ["a"], "lost": ["1"]})))
 
 
@@ -31,5 +32,5 @@ def test_a_part_is_put_between_the_marks(tmp_path: Path, monkeypatch: pytest.Mon
     assert file.read_text(encoding="utf-8") == f"before\n<!-- one -->\n{table(a='1', b='3')}\n<!-- end -->\nbehind\n"
     publish({"one": table(b="4")}, write=True)
     assert table(b="4") + "\n<!-- end -->" in file.read_text(encoding="utf-8")
-    with pytest.raises(ValueError, match="got 0 places for two"):
+    with pytest.raises(InputError, match="no place for two"):
         publish({"two": table(b="4")}, write=True)
