@@ -93,9 +93,10 @@ def read(subject: Subject, answers: Sequence[Trace]) -> Read:
     every = subject.settings.every_layer
     layers = None if every == 1 else sorted(range(subject.model.n_layers - 1, -1, -every))
     found = {}
-    for name, model in readers.items():
-        subject.progress.stage(f"{subject.name}: {name}, {len(named):,} answers", None)
-        found[name] = states(model, named, positions=tuple(PREFIXES.values()), layers=layers, finder="given")
+    with subject.progress as progress:
+        for name, model in readers.items():
+            progress.stage(f"{subject.name}: {name}, {len(named):,} answers", None)
+            found[name] = states(model, named, positions=tuple(PREFIXES.values()), layers=layers, finder="given")
     whole = _whole(found.values())
     traces = [answers[int(name)] for name in whole]
     arrays = {name: array.array[[array.trace_ids.index(n) for n in whole]][:, :, :, 0] for name, array in found.items()}
@@ -105,7 +106,6 @@ def read(subject: Subject, answers: Sequence[Trace]) -> Read:
         for some in texts
     ]
     opinions = {"rules": np.array(rules).T, **subject.opinions(traces, texts)}
-    subject.progress.close()
     return Read(traces, arrays, texts, opinions, np.array([subject.part_of(trace) for trace in traces]))
 
 
@@ -214,10 +214,10 @@ def main() -> None:
     for subject in subjects:
         n = options.n or subject.settings.n_detection
         found = read(subject, subject.answered(subject.detection_requests(n, REQUEST_SEED)))
-        subject.progress.stage(f"{subject.name}: detectors", None)
-        table = detected(found, subject.settings.detection_tests, options.rate)
+        with subject.progress as progress:
+            progress.stage(f"{subject.name}: detectors", None)
+            table = detected(found, subject.settings.detection_tests, options.rate)
         tables[f"early-detection-{subject.key}"] = markdown(shown(table))
-        subject.progress.close()
     publish(tables, write=options.write)
 
 

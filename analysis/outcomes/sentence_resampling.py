@@ -85,11 +85,11 @@ def _texts(traces: Sequence[Trace]) -> list[str]:
 def key_sentences(subject: Subject, traces: Sequence[Trace], n: int) -> pd.DataFrame:
     """A row for each kind of K: how often the model draws it, and how often it complies behind its own and behind one
     that is put in by hand; and one for a go-ahead minus a safe K in the same traces."""
-    subject.progress.stage(f"{subject.name}: key sentences of {len(traces)} answers, {n} draws each", None)
     settings = subject.settings
     what = f"draws of key sentences {n}, {settings.key_tokens} tokens, temperature {settings.temperature}"
-    drawn = subject.kept(what, _texts(traces), lambda: _drawn_keys(subject, traces, n))
-    subject.progress.close()
+    with subject.progress as progress:
+        progress.stage(f"{subject.name}: key sentences of {len(traces)} answers, {n} draws each", None)
+        drawn = subject.kept(what, _texts(traces), lambda: _drawn_keys(subject, traces, n))
     table: Any = pd.DataFrame(drawn)
     behind: Any = table.dropna(subset=["continuation"])
     of, outcome = {trace.trace_id: trace for trace in traces}, complies(subject, traces)

@@ -133,18 +133,16 @@ class SmolLM2Subject(Subject):
     def opinions(self, traces: Sequence[Trace], texts: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
         """The untrained model is asked whether the assistant will comply."""
         name = "an untrained language model, asked"
-        self.progress.stage(f"{self.name}: {name}", len(texts) * len(traces))
         columns = []
-        for some in texts:
-            questions = [
-                _QUESTION.format(prompt=trace.prompt, text=text.removeprefix("<think>").strip())
-                for trace, text in zip(traces, some, strict=True)
-            ]
-            columns.append(
-                self.kept("opinions", questions, lambda questions=questions: list(_log_odds(self.reader, questions)))
-            )
-            self.progress.advance(len(traces))
-        self.progress.close()
+        with self.progress as progress:
+            progress.stage(f"{self.name}: {name}", len(texts) * len(traces))
+            for some in texts:
+                asked = [
+                    _QUESTION.format(prompt=trace.prompt, text=text.removeprefix("<think>").strip())
+                    for trace, text in zip(traces, some, strict=True)
+                ]
+                columns.append(self.kept("opinions", asked, lambda asked=asked: list(_log_odds(self.reader, asked))))
+                progress.advance(len(traces))
         return {name: np.array(columns).T}
 
 

@@ -166,16 +166,16 @@ class Subject(ABC):
         """
         # Edited ones are one of many; who asks for them counts them.
         progress = Progress(is_hidden=True) if edit else self.progress
-        progress.stage(f"{self.name}: answers", len(asked))
         responses: list[str] = []
         step = _KEPT_TOGETHER * self.settings.batch_size
-        for start in range(0, len(asked), step):
-            some = asked[start : start + step]
-            responses += self.kept(
-                f"answers {edit}", [trace.prompt for trace in some], lambda some=some: self._asked(some)
-            )
-            progress.advance(len(some))
-        progress.close()
+        with progress:
+            progress.stage(f"{self.name}: answers", len(asked))
+            for start in range(0, len(asked), step):
+                some = asked[start : start + step]
+                responses += self.kept(
+                    f"answers {edit}", [trace.prompt for trace in some], lambda some=some: self._asked(some)
+                )
+                progress.advance(len(some))
         return [self.judged(trace, response) for trace, response in zip(asked, responses, strict=True)]
 
     def _asked(self, some: Sequence[Trace]) -> list[str]:

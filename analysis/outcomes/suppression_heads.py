@@ -198,11 +198,11 @@ def measured(
                 row[words] = f"{each.mean():.2f}, to {each.max():.2f}, p {p:.3f} ({_counted(effects, sets, top)})"
                 broke.append(f"{badly.mean():.2f}")
             row |= {"malformed": f"{malformed.mean():.2f} ({', '.join(broke)})", "benign refused": f"{over.mean():.2f}"}
-            subject.progress.close()
             n_wrappers = len({trace.meta["wrapper"] for trace in broken})
             row["n"] = f"{len(broken)} in {n_wrappers} wrappers / {len(benign)}"
             subject.progress.say(", ".join(f"{name} {value}" for name, value in row.items()))
             yield row
+    subject.progress.close()
 
 
 def _counted(effects: pd.Series, sets: Sequence[Sequence[Head]], top: Sequence[Head]) -> str:
@@ -224,7 +224,8 @@ def main() -> None:
     for subject in subjects:
         settings = subject.settings
         n, n_random = options.n or settings.n_ablated, options.random or settings.n_random
-        rows += measured(subject, n, n_random, options.ranked_by or settings.rankings)
+        with subject.progress:
+            rows += measured(subject, n, n_random, options.ranked_by or settings.rankings)
     publish({"suppression-heads": markdown(pd.DataFrame(rows))}, write=options.write, is_part=True)
 
 
