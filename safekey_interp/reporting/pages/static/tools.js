@@ -15,14 +15,17 @@
     Plotly.relayout(plot, change);
   }
 
+  function download(href, name) {
+    Object.assign(document.createElement("a"), { href, download: name }).click();
+  }
+
   function save(panel, kind) {
     const figure = figures.current(panel);
     if (!figure) return;
     if (kind === "csv") {
-      const link = Object.assign(document.createElement("a"), { download: `${panel}.csv` });
-      link.href = URL.createObjectURL(new Blob([figureTables.csv(figure)], { type: "text/csv" }));
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+      const href = URL.createObjectURL(new Blob([figureTables.csv(figure)], { type: "text/csv" }));
+      download(href, `${panel}.csv`);
+      setTimeout(() => URL.revokeObjectURL(href), 10000);
       return;
     }
     // On white, in the colours of a light page, with its heading, as it is zoomed now.
@@ -34,7 +37,9 @@
     const title = { text, x: 0, xref: "paper", y: 1, yref: "container", yanchor: "top", pad: { t: 10 } };
     const layout = { ...figure.layout, ...ranges, title, template: { layout: look } };
     const size = { width: plot.clientWidth, height: plot.clientHeight + 60 };
-    Plotly.downloadImage({ data: figure.data, layout: { ...layout, ...size } }, { format: kind, filename: panel, scale: kind === "png" ? 2 : 1, ...size });
+    // Plotly.downloadImage revokes the file's address at once, and the browser then loses some of the files.
+    Plotly.toImage({ data: figure.data, layout: { ...layout, ...size } }, { format: kind, scale: kind === "png" ? 2 : 1, ...size })
+      .then((href) => download(href, `${panel}.${kind}`));
   }
   figures.onSave = save;
 
