@@ -33,6 +33,18 @@ def interval(row: Any, name: str = "value", form: str = ".2f") -> str:
     return f"{row[name]:{form}} [{row[low]:{form}}, {row[high]:{form}}]"
 
 
+def where(table: Any, **wanted: Any) -> Any:
+    """The rows of a data frame whose columns hold these values; it may have none."""
+    for column, value in wanted.items():
+        table = table[(table[column] == value).fillna(False)]
+    return table
+
+
+def rows_of(table: Any) -> list[Any]:
+    """Its rows, one after the other."""
+    return [row for _, row in table.iterrows()]
+
+
 def check_places(names: Iterable[str]) -> None:
     """Say before long work that its tables have a place.
 

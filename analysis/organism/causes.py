@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.organism.behaviour import answered
-from analysis.tables import interval, markdown, publish
+from analysis.tables import interval, markdown, publish, where
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
@@ -163,9 +163,8 @@ def _ahead(effects: Any, span: str) -> dict[str, str]:
 def _of(summary: Any, span: str, measure: str, **wanted: Any) -> Any:
     """Rows of all traces, each place once."""
     rows: Any = default_rows(summary) if "control_kind" not in wanted else summary
-    for column, value in ({"metric": "difference", "subset": "all", "dose": 1.0} | wanted).items():
-        rows = rows[rows[column] == value]
-    return rows[(rows["to_span"] == span) & (rows["measure"] == measure)]
+    usual = {"metric": "difference", "subset": "all", "dose": 1.0}
+    return where(rows, **usual | wanted, to_span=span, measure=measure)
 
 
 def _cells(summary: Any, span: str) -> dict[str, str]:

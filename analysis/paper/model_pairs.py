@@ -12,6 +12,7 @@ import numpy as np
 from analysis.paper.export import Sheet
 from analysis.paper.models import Bench
 from analysis.paper.verdicts import Measured, unmeasured
+from analysis.tables import where
 from safekey_interp.errors import RunError
 from safekey_interp.runs.run_folder import Run
 
@@ -56,9 +57,7 @@ def claim_of_pair(bench: Bench, claim: str, evidence: str, **wanted: str) -> Mea
     toy = any(map(bench.is_toy, pair))
     words = f"{pair[1]} minus {pair[0]}"
     rows: Any = bench.comparison.comparison
-    rows = rows[rows["subset"] == "all"]
-    for column, value in wanted.items():
-        rows = rows[(rows[column] == value).fillna(False)]
+    rows = where(rows, subset="all", **wanted)
     rows_of_pair = rows[(rows["model"] == pair[0]) & (rows["other"] == pair[1]).fillna(False)]
     if rows_of_pair.empty:
         return unmeasured(claim, words, "one of the two has no such measure", toy=toy, evidence=evidence)

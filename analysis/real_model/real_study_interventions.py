@@ -27,7 +27,7 @@ import pandas as pd
 from analysis.real_model.real_study_data import Study
 from analysis.real_model.real_study_design import ANSWER_LIMIT, SHIPPED
 from analysis.real_model.real_study_job import answered
-from analysis.tables import interval, markdown
+from analysis.tables import interval, markdown, rows_of, where
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.effects import TESTED, default_rows
@@ -42,6 +42,8 @@ _WAKING = (
     f"direction --generate --position decision --n-folds 2 --controls shuffled_labels --max-new-tokens {ANSWER_LIMIT}"
 )
 _LABELS = ("harmful", "benign")
+_SHARES = (("malformed", "all"), *(("refused", label) for label in _LABELS))
+"""What the table of a direction shows of the answers, and of which requests."""
 
 
 class Command(NamedTuple):
@@ -151,16 +153,6 @@ def _summary(run: Run) -> Any:
     return run.summary
 
 
-def _where(summary: Any, **wanted: Any) -> Any:
-    for column, value in wanted.items():
-        summary = summary[summary[column] == value]
-    return summary
-
-
-def _rows(table: Any) -> list[Any]:
-    return [row for _, row in table.iterrows()]
-
-
 def _n(row: Any) -> str:
     return f"{row['n']} ({row['n_groups']})"
 
@@ -171,10 +163,10 @@ def _beside(row: Any, name: str) -> str:
 
 def _knockout(run: Run) -> Iterator[dict[str, str]]:
     for label in _LABELS:
-        rows = _where(_summary(run), metric="difference", subset=label, dose=1.0)
+        rows = where(_summary(run), metric="difference", subset=label, dose=1.0)
         for span in ("prompt", "understanding"):
-            [row] = _rows(_where(default_rows(rows), to_span=span, measure=EFFECT))
-            [contrast] = _rows(_where(rows, to_span=span, measure=CONTRAST))
+            [row] = rows_of(where(default_rows(rows), to_span=span, measure=EFFECT))
+            [contrast] = rows_of(where(rows, to_span=span, measure=CONTRAST))
             yield {
                 "requests": label,
                 "K may not see": span,
@@ -187,14 +179,13 @@ def _knockout(run: Run) -> Iterator[dict[str, str]]:
 
 
 def _patch(run: Run) -> Iterator[dict[str, str]]:
-    exact = _where(_summary(run), subset="all", measure=EFFECT)
+    exact = where(_summary(run), subset="all", measure=EFFECT)
     measured = exact[exact["control_kind"] != TESTED]
-    own = _where(measured, metric="key_sentence").set_index(["layer", "position"])
+    own = where(measured, metric="key_sentence").set_index(["layer", "position"])
     pairs: Any = run.effects
-    pairs = _where(pairs, control=TESTED, metric="difference").drop_duplicates("trace_id")
-    low, value, high = (float(number[0]) for number in _mean(pairs["gap"], pairs["group"]))
-    gap = interval({"value": value, "low": low, "high": high}, form="+.2f")
-    for row in _rows(_where(measured, metric="difference").sort_values("excess", ascending=False, key=abs)):
+    pairs = where(pairs, control=TESTED, metric="difference").drop_duplicates("trace_id")
+    gap = interval(mean_interval(pairs[["gap"]].to_numpy(float), list(pairs["group"])).estimate(), form="+.2f")
+    for row in rows_of(where(measured, metric="difference").sort_values("excess", ascending=False, key=abs)):
         yield {
             "plain minus wrapped form": gap,
             "states of the plain form at": row["position"],
@@ -207,21 +198,16 @@ def _patch(run: Run) -> Iterator[dict[str, str]]:
         }
 
 
-def _mean(values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    found = mean_interval(values.to_numpy(float)[:, np.newaxis], list(groups))
-    return found.low, found.value, found.high
-
-
 def _edges(run: Run) -> Iterator[dict[str, str]]:
-    rows = _where(_summary(run), metric="difference", subset="all")
-    [whole] = _rows(_where(rows, measure=EFFECT, cut="all"))
-    effects, shares = (_where(rows, cut="top", measure=measure) for measure in (EFFECT, "share"))
+    rows = where(_summary(run), metric="difference", subset="all")
+    [whole] = rows_of(where(rows, measure=EFFECT, cut="all"))
+    effects, shares = (where(rows, cut="top", measure=measure) for measure in (EFFECT, "share"))
     yield {
         "heads": f"all {whole['n_heads']}",
         "U hidden in them": interval(whole, form="+.2f"),
         "n (requests)": _n(whole),
     }
-    for row, share in zip(_rows(effects), _rows(shares), strict=True):
+    for row, share in zip(rows_of(effects), rows_of(shares), strict=True):
         yield {
             "heads": f"top {row['n_heads']}",
             "U hidden in them": interval(row, form="+.2f"),
@@ -233,11 +219,9 @@ def _edges(run: Run) -> Iterator[dict[str, str]]:
 
 
 def _waking(run: Run) -> Iterator[dict[str, str]]:
-    rows = default_rows(_where(_summary(run), condition="all"))
-    for row in _rows(rows[rows["scale"] != 0]):
-        if (row["metric"] == "malformed" and row["subset"] == "all") or (
-            row["metric"] == "refused" and row["subset"] != "all"
-        ):
+    rows = default_rows(where(_summary(run), condition="all"))
+    for row in rows_of(rows[rows["scale"] != 0]):
+        if (row["metric"], row["subset"]) in _SHARES:
             yield {
                 "answers": f"{row['metric']}, {row['subset']}",
                 "scale": f"{row['scale']:g}",

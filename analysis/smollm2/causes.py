@@ -23,7 +23,7 @@ import pandas as pd
 
 from analysis.smollm2.data import harmful_traces
 from analysis.smollm2.training import RUNS
-from analysis.tables import interval, markdown, publish
+from analysis.tables import interval, markdown, publish, rows_of, where
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_reader import read_traces
@@ -138,9 +138,7 @@ def _cells(summary: Any, metric: str, span: str) -> dict[str, str]:
 
 
 def _all(rows: Any, **wanted: Any) -> list[Any]:
-    for column, value in ({"subset": "all"} | wanted).items():
-        rows = rows[rows[column] == value]
-    return [row for _, row in rows.iterrows()]
+    return rows_of(where(rows, **{"subset": "all"} | wanted))
 
 
 def main() -> None:
