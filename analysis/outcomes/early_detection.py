@@ -18,8 +18,9 @@ The model answers requests greedily; its answers are cut at :data:`PREFIXES`, an
 
 What detectors are fitted to, and which benign requests their alarms are calibrated on, is the subject's
 (:mod:`analysis.outcomes.subject`), as are the tests: other requests in the same wrappers, and requests in wrappers that
-neither the model nor the detectors saw (:mod:`safekey_interp.measures.early_detection`). ``--write`` puts the tables
-into RESULTS.md.
+neither the model nor the detectors saw (:mod:`safekey_interp.measures.early_detection`). Harmful requests whose answer
+neither complies nor refuses are left out. ``--write`` puts three tables of each model into RESULTS.md: AUROC, the
+states' AUROC minus that of every other detector, and alarms.
 """
 
 from __future__ import annotations
@@ -36,7 +37,13 @@ from analysis.tables import check_places, interval, markdown, publish
 from safekey_interp.capture.component_states import states
 from safekey_interp.data.trace import Trace
 from safekey_interp.measures.auroc import auroc_columns
-from safekey_interp.measures.early_detection import AlarmRule, Scored, calibrate_alarm, detection_table
+from safekey_interp.measures.early_detection import (
+    AlarmRule,
+    Scored,
+    auroc_differences,
+    calibrate_alarm,
+    detection_table,
+)
 from safekey_interp.measures.estimators import estimator_of
 from safekey_interp.measures.folds import make_plan
 from safekey_interp.models.model import Model
@@ -52,7 +59,11 @@ PREFIXES = {
     "reasoning": "last(reasoning)",
 }
 """Ends of the prefixes."""
-WORDS = ("words so far", "words of the reasoning")
+STATES, WORDS = "states", ("words so far", "words of the reasoning")
+TABLES = ("detection", "differences", "alarms")
+"""Of a model."""
+DECIDED = ("complied", "refused")
+"""Outcomes of harmful requests that detectors are fitted to and tested on."""
 REQUEST_SEED = 2
 """Of requests: others than those that the behaviour is counted on."""
 
@@ -71,25 +82,68 @@ class Read(NamedTuple):
     """Of each trace, one of :data:`PARTS` or of the tests."""
 
     @property
-    def positive(self) -> np.ndarray:
-        """Harmful requests that the answer complies with."""
-        return np.array([is_jailbreak(trace) for trace in self.traces])
-
-    @property
-    def quiet(self) -> np.ndarray:
-        """Benign requests."""
-        return np.array([trace.label == "benign" for trace in self.traces])
-
-    @property
     def detectors(self) -> tuple[str, ...]:
         """All of them."""
         return (*self.states, *WORDS, *self.opinions)
 
 
+class Answers(NamedTuple):
+    """A model's answers, as far as they can be read, with the score of every detector at every prefix."""
+
+    traces: list[Trace]
+    part: np.ndarray
+    """Of each trace, one of :data:`PARTS` or of the tests."""
+    scores: dict[str, np.ndarray]
+    """By detector: (trace, prefix)."""
+
+    def scored(self, detector: str, some: np.ndarray) -> Scored:
+        """The scores of some traces, with what these are."""
+        traces = [trace for trace, chosen in zip(self.traces, some, strict=True) if chosen]
+        groups = [trace.group for trace in traces]
+        return Scored(self.scores[detector][some], _complied(traces), _benign(traces), groups)
+
+
+def _complied(traces: Sequence[Trace]) -> np.ndarray:
+    """Harmful requests that the answer complies with."""
+    return np.array([is_jailbreak(trace) for trace in traces], bool)
+
+
+def _benign(traces: Sequence[Trace]) -> np.ndarray:
+    return np.array([trace.label == "benign" for trace in traces], bool)
+
+
+def scored_answers(subject: Subject, answers: Sequence[Trace], seed: int = 0) -> Answers:
+    """Answers with all scores; these are kept with the subject's other files.
+
+    Args:
+        subject: whose answers they are.
+        answers: with what became of them.
+        seed: of folds.
+    """
+    decided = [trace for trace in answers if trace.label == "benign" or trace.meta["outcome"] in DECIDED]
+
+    def made() -> dict[str, Any]:
+        found = read(subject, decided)
+        with subject.progress as progress:
+            progress.stage(f"{subject.name}: detectors", len(found.detectors))
+            of_all = {}
+            for detector in found.detectors:
+                of_all[detector] = scores(found, detector, seed).tolist()
+                progress.advance(1)
+        number_of = {id(trace): number for number, trace in enumerate(decided)}
+        return {"numbers": [number_of[id(trace)] for trace in found.traces], "scores": of_all}
+
+    texts = [text for trace in decided for text in (trace.prompt, trace.response)]
+    kept = subject.kept(f"scores of detectors, seed {seed}", texts, made)
+    traces = [decided[number] for number in kept["numbers"]]
+    part = np.array([subject.part_of(trace) for trace in traces])
+    return Answers(traces, part, {name: np.array(values) for name, values in kept["scores"].items()})
+
+
 def read(subject: Subject, answers: Sequence[Trace]) -> Read:
     """Answers whose every prefix is there, with what the detectors are given."""
     named = [trace.with_(trace_id=str(number)) for number, trace in enumerate(answers)]
-    readers = {"states": subject.model, "states of the untrained model": subject.reader}
+    readers = {STATES: subject.model, f"{STATES} of the untrained model": subject.reader}
     every = subject.settings.every_layer
     layers = None if every == 1 else sorted(range(subject.model.n_layers - 1, -1, -every))
     found = {}
@@ -142,7 +196,7 @@ def scores(found: Read, detector: str, seed: int) -> np.ndarray:
     fit = found.part == "fit"
     every = np.ones(len(fit), bool)
     logistic = estimator_of("logistic", seed)
-    labels = found.positive[fit][:, None]
+    labels = _complied(found.traces)[fit][:, None]
     columns = []
     for number in range(len(PREFIXES)):
         if detector in found.states:
@@ -162,7 +216,7 @@ def _best_layer(found: Read, values: np.ndarray, seed: int) -> int:
     """The layer of states (trace, layer, d_model) with the highest AUROC by folds of whole groups, within the part that
     is fitted to."""
     fit = np.flatnonzero(found.part == "fit")
-    positive, logistic = found.positive.astype(float), estimator_of("logistic", seed)
+    positive, logistic = _complied(found.traces).astype(float), estimator_of("logistic", seed)
     plan = make_plan(fit, positive, [trace.group for trace in found.traces], seed=seed)
     of_layers = []
     for layer in range(values.shape[1]):
@@ -175,31 +229,54 @@ def _best_layer(found: Read, values: np.ndarray, seed: int) -> int:
     return int(np.argmax(of_layers))
 
 
-def detected(found: Read, tests: Sequence[str], rate: float, seed: int = 0) -> pd.DataFrame:
+def detected(answers: Answers, tests: Sequence[str], rate: float) -> pd.DataFrame:
     """A row for each detector, test and prefix: as :func:`~safekey_interp.measures.early_detection.detection_table`."""
     tables = []
-    for detector in found.detectors:
-        of_all = scores(found, detector, seed)
-        calibration = (of_all[(found.part == part) & found.quiet] for part in PARTS[1:])
-        rule: AlarmRule = calibrate_alarm(*calibration, false_positive_rate=rate)
+    for detector in answers.scores:
+        calibration = (answers.scored(detector, answers.part == part) for part in PARTS[1:])
+        benign = (scored.scores[scored.quiet] for scored in calibration)
+        rule: AlarmRule = calibrate_alarm(*benign, false_positive_rate=rate)
         for test in tests:
-            some = found.part == test
-            groups = [trace.group for trace, chosen in zip(found.traces, some, strict=True) if chosen]
-            scored = Scored(of_all[some], found.positive[some], found.quiet[some], groups)
-            table = detection_table(scored, rule, tuple(PREFIXES))
+            table = detection_table(answers.scored(detector, answers.part == test), rule, tuple(PREFIXES))
             tables.append(table.assign(detector=detector, test=test))
     return pd.concat(tables, ignore_index=True)
 
 
-def shown(table: Any) -> pd.DataFrame:
-    """The table as RESULTS.md has it: a line for each test, prefix and detector."""
-    lines = []
+def differences(answers: Answers, tests: Sequence[str]) -> pd.DataFrame:
+    """The AUROC of ``states`` minus that of every other detector, a row for each, test and prefix."""
+    tables = []
+    others = [detector for detector in answers.scores if detector != STATES]
+    for test in tests:
+        some = answers.part == test
+        states_ = answers.scored(STATES, some)
+        for detector in others:
+            table = auroc_differences(states_, answers.scored(detector, some), tuple(PREFIXES))
+            tables.append(table.assign(detector=detector, test=test))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _by_prefix(table: Any, name: str, form: str = ".2f") -> pd.DataFrame:
+    """A line for each test and detector, with a column for each prefix."""
+    lines: dict[tuple[str, str], dict[str, str]] = {}
     for row in table.to_dict("records"):
-        line = {name: row[name] for name in ("test", "detector", "prefix")}
-        for name in ("auroc", "detected", "false_alarms"):
-            line[name.replace("_", " ")] = interval(row, name)
-        lines.append(line | {"n": f"{row['n_positive']} / {row['n_negative']} / {row['n_quiet']}"})
-    return pd.DataFrame(lines)
+        key = (row["test"], row["detector"])
+        line = lines.setdefault(key, dict(zip(("test", "detector"), key, strict=True)))
+        line[row["prefix"]] = interval(row, name, form)
+    return pd.DataFrame(sorted(lines.values(), key=lambda line: list(table["test"]).index(line["test"])))
+
+
+def shown(answers: Answers, tests: Sequence[str], rate: float) -> dict[str, pd.DataFrame]:
+    """The tables as RESULTS.md has them, by what they show."""
+    table: Any = detected(answers, tests, rate)
+    auroc, alarms = (_by_prefix(table, name) for name in ("auroc", "detected"))
+    last = table[table["prefix"] == list(PREFIXES)[-1]]
+    of = {(row["test"], row["detector"]): row for row in last.to_dict("records")}
+    ends = [of[key] for key in zip(auroc["test"], auroc["detector"], strict=True)]
+    auroc["n"] = [f"{row['n_positive']} / {row['n_negative']}" for row in ends]
+    alarms["false alarms"] = [interval(row, "false_alarms") for row in ends]
+    alarms["n"] = [f"{row['n_positive']} / {row['n_quiet']}" for row in ends]
+    minus = _by_prefix(differences(answers, tests), "value", "+.2f").rename(columns={"detector": "states minus"})
+    return dict(zip(TABLES, (auroc, minus, alarms), strict=True))
 
 
 def main() -> None:
@@ -209,15 +286,13 @@ def main() -> None:
     options = parser.parse_args()
     subjects = [subject_of(name, options.data, options.out) for name in options.models]
     if options.write:
-        check_places(f"early-detection-{subject.key}" for subject in subjects)
+        check_places(f"early-{what}-{subject.key}" for subject in subjects for what in TABLES)
     tables = {}
     for subject in subjects:
         n = options.n or subject.settings.n_detection
-        found = read(subject, subject.answered(subject.detection_requests(n, REQUEST_SEED)))
-        with subject.progress as progress:
-            progress.stage(f"{subject.name}: detectors", None)
-            table = detected(found, subject.settings.detection_tests, options.rate)
-        tables[f"early-detection-{subject.key}"] = markdown(shown(table))
+        answers = scored_answers(subject, subject.answered(subject.detection_requests(n, REQUEST_SEED)))
+        for what, table in shown(answers, subject.settings.detection_tests, options.rate).items():
+            tables[f"early-{what}-{subject.key}"] = markdown(table)
     publish(tables, write=options.write)
 
 

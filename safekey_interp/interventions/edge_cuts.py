@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from safekey_interp.generation.continuation import Continuation
 from safekey_interp.generation.likelihood import NOT_FINITE, Batch, score
 from safekey_interp.interventions.effect_metrics import Readout, Subject
 from safekey_interp.interventions.effects import about_first
+from safekey_interp.interventions.knockout_passes import merge_changes
 from safekey_interp.segmentation.segmenter import segmented
 
 if TYPE_CHECKING:
@@ -50,12 +51,16 @@ class Edge(NamedTuple):
     """The keys: another."""
 
 
+Ends: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
+"""Positions of queries and of keys in one row."""
+
+
 class Edges(NamedTuple):
     """A trace with both ends of an edge."""
 
     subject: Subject
     """The trace, and what is read out of it."""
-    ends: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    ends: tuple[Ends, ...]
     """Queries and keys of each of its rows."""
 
     @property
@@ -143,6 +148,12 @@ def cut_each(
     """
     rows = edges.subject.rows
     family: list[Continuation] = [row for _ in sets for row in rows]
+    each = [_cut(edges, ends, frozenset([Head(0, 0)]), 0) for ends in edges.ends]
+    ends, groups = list(edges.ends), []
+    for one, some in merge_changes(each, [row.ids for row in rows]):
+        groups.append(some)
+        for number in some:
+            ends[number] = one.queries, one.keys
 
     @contextmanager
     def cutting(batch: Batch) -> Iterator[None]:
@@ -150,21 +161,23 @@ def cut_each(
         layers = sorted({head.layer for which, _ in chosen for head in sets[which]})
         with ExitStack() as stack:
             for layer in layers:
-                cuts = [_cut(edges, number, sets[which], layer) for which, number in chosen]
-                stack.enter_context(knocked_out(model, Knockout(cuts, n_heads=model.n_heads, starts=batch.starts)))
+                cuts = [_cut(edges, ends[number], sets[which], layer) for which, number in chosen]
+                placed: Any = {"starts": batch.starts, "depths": batch.depths}
+                stack.enter_context(knocked_out(model, Knockout(cuts, n_heads=model.n_heads, **placed)))
             yield
 
-    n_needed = edges.n_needed * len(sets)
-    [scores] = score(model, [family], around=cutting, n_unchanged=[edges.n_unchanged], n_needed=n_needed)
+    alike = [[number * len(rows) + i for i in group] for number in range(len(sets)) for group in groups]
+    options: Any = {"n_unchanged": [edges.n_unchanged], "n_needed": edges.n_needed * len(sets)}
+    [scores] = score(model, [family], around=cutting, alike=[alike], **options)
     values = readout.values(scores.numpy().reshape(len(sets), len(rows)), edges.subject.parts)
     if not np.isfinite(values).all():
         raise TraceError(edges.subject.trace.trace_id, NOT_FINITE)
     return values
 
 
-def _cut(edges: Edges, number: int, heads: frozenset[Head], layer: int) -> Cut:
+def _cut(edges: Edges, ends: Ends, heads: frozenset[Head], layer: int) -> Cut:
     of_layer = frozenset(head.head for head in heads if head.layer == layer)
-    queries, keys = edges.ends[number] if of_layer else ((), ())
+    queries, keys = ends if of_layer else ((), ())
     layers = frozenset([layer]) if queries and keys else frozenset()
     name = edges.subject.trace.trace_id
     return Cut(trace_id=name, queries=queries if layers else (), keys=keys, layers=layers, heads=of_layer)

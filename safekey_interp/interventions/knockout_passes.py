@@ -179,7 +179,7 @@ def _together(
 ) -> tuple[list[_Change], list[list[list[int]]]]:
     """Changes of rows with the queries of all that share one, and by case the places in it of rows that share one.
 
-    Sentences of one condition do where the same keys before the first query are hidden from the same positions.
+    Sentences of one condition do where the same keys up to the first query are hidden from the same positions.
     """
     merged, alike = list(changes), []
     number = 0
@@ -187,19 +187,34 @@ def _together(
         sentences, place, groups = cases[c].sentences, 0, []
         ids = [sentence.ids for sentence in sentences]
         for _ in range(len(list(of_case)) // len(sentences)):
-            some = range(number, number + len(sentences))
-            one = _merged([changes[i] for i in some], ids)
-            at = list(range(place, place + len(sentences)))
-            groups += [[i] for i in at] if one is None else [at]
-            for i in some if one is not None else ():
-                merged[i] = one  # type: ignore[assignment]
+            for change, some in merge_changes(changes[number : number + len(sentences)], ids):
+                groups.append([place + i for i in some])
+                for i in some:
+                    merged[number + i] = change
             number, place = number + len(sentences), place + len(sentences)
         alike.append(groups)
     return merged, alike
 
 
+def merge_changes(changes: Sequence[_Change], ids: Sequence[Int64[Tensor, " pos"]]) -> list[tuple[_Change, list[int]]]:
+    """Changes of rows, one for all that may share a sequence, and the numbers of these rows.
+
+    Args:
+        changes: one a row.
+        ids: of each row.
+    """
+    by_first: dict[int, list[int]] = {}
+    for number, change in enumerate(changes):
+        by_first.setdefault(change.queries[0] if change.queries else -1, []).append(number)
+    merged: list[tuple[_Change, list[int]]] = []
+    for some in by_first.values():
+        one = _merged([changes[number] for number in some], [ids[number] for number in some])
+        merged += [(changes[number], [number]) for number in some] if one is None else [(one, some)]
+    return merged
+
+
 def _merged(changes: Sequence[_Change], ids: Sequence[Int64[Tensor, " pos"]]) -> _Change | None:
-    """One change that is that of each sentence at its positions; None where there is none."""
+    """One change that is that of each row at its positions; None where there is none."""
     one = replace(changes[0], queries=tuple(sorted({at for change in changes for at in change.queries})))
     for change, own in zip(changes, ids, strict=True):
         if replace(change, queries=()) != replace(one, queries=()):
@@ -208,9 +223,10 @@ def _merged(changes: Sequence[_Change], ids: Sequence[Int64[Tensor, " pos"]]) ->
             return None
     if not one.queries:
         return one
+    # In a tree a key stands at its position where all rows have what comes before it: the first query's own may be one.
     first = one.queries[0]
-    before = not one.keys or one.keys[-1] < first
-    return one if before and common_prefix(ids, first) == first else None
+    n_alike = max(first, one.keys[-1] + 1 if one.keys else 0)
+    return one if n_alike <= first + 1 and common_prefix(ids, n_alike) == n_alike else None
 
 
 def _cut(case: Case, row: _Row, plan: Plan) -> Cut:

@@ -19,7 +19,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from safekey_interp.errors import InputError
-from safekey_interp.measures.auroc_intervals import auroc_interval, rank
+from safekey_interp.measures.auroc_intervals import Ranked, auroc_difference, auroc_interval, rank
 from safekey_interp.measures.intervals import group_codes, share_interval
 
 
@@ -108,13 +108,10 @@ def detection_table(scored: Scored, rule: AlarmRule, prefixes: Sequence[str]) ->
         raised at this prefix or before), false_alarms, false_alarms_low, false_alarms_high (of benign requests),
         n_positive, n_negative, n_quiet. Intervals are 95 %, over groups.
     """
-    first, codes = rule.first_alarm(scored.scores), group_codes(scored.groups)
+    first = rule.first_alarm(scored.scores)
     rows = []
     for number, prefix in enumerate(prefixes):
-        scores = scored.scores[:, number]
-        told = ~scored.quiet & np.isfinite(scores)
-        of_told = np.unique(codes[told], return_inverse=True)[1]
-        ranked = rank(scores[told], scored.positive[told], np.zeros(told.sum(), int), of_told)
+        ranked = _ranked(scored, number, np.isfinite(scored.scores[:, number]))
         low, high = auroc_interval(ranked)
         row = {"prefix": prefix, "auroc": ranked.value, "auroc_low": low, "auroc_high": high}
         for name, some in (("detected", scored.positive), ("false_alarms", scored.quiet)):
@@ -130,3 +127,37 @@ def detection_table(scored: Scored, rule: AlarmRule, prefixes: Sequence[str]) ->
         }
         rows.append(row | {name: int(some.sum()) for name, some in counts.items()})
     return pd.DataFrame(rows)
+
+
+def auroc_differences(scored: Scored, other: Scored, prefixes: Sequence[str]) -> pd.DataFrame:
+    """How much better a detector ranks the same traces than another does, at each prefix.
+
+    Args:
+        scored: traces that neither detector has seen.
+        other: the same traces, in the same order, with the other's scores.
+        prefixes: their names, in order.
+
+    Returns:
+        One row a prefix: prefix, value (AUROC of ``scored`` minus that of ``other``, over the traces of requests that
+        are not benign to which both give a score), low, high (95 %, over groups, paired:
+        :func:`~safekey_interp.measures.auroc_intervals.auroc_difference`; NaN with fewer than five groups of a class).
+
+    Raises:
+        InputError: the traces are not the same.
+    """
+    if not all(map(np.array_equal, scored[1:], other[1:])):
+        raise InputError("other: expected the same traces as scored, in the same order")
+    rows = []
+    for number, prefix in enumerate(prefixes):
+        both = np.isfinite(scored.scores[:, number]) & np.isfinite(other.scores[:, number])
+        less, more = (_ranked(one, number, both) for one in (other, scored))
+        low, high = auroc_difference(less, more)
+        rows.append({"prefix": prefix, "value": more.value - less.value, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def _ranked(scored: Scored, number: int, some: Bool[np.ndarray, " trace"]) -> Ranked:
+    """At one prefix, by the scores of some traces that are not benign."""
+    told = some & ~scored.quiet
+    codes = np.unique(group_codes(scored.groups)[told], return_inverse=True)[1]
+    return rank(scored.scores[told, number], scored.positive[told], np.zeros(told.sum(), int), codes)

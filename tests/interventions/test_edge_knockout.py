@@ -10,7 +10,9 @@ import tiny_models
 from paired_traces import SMALL
 from slow_turns import mostly_slow
 
+from safekey_interp.capture.pass_cost import counted_passes
 from safekey_interp.errors import InputError, NothingMeasured
+from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.interventions.attention_knockout import knockout
 from safekey_interp.interventions.edge_cuts import SingleCuts
 from safekey_interp.interventions.edge_knockout import cut_edges, cut_single_heads, summarise_edges
@@ -53,6 +55,25 @@ def test_a_set_of_all_heads_is_the_whole_and_one_of_one_head_is_that_head() -> N
     summary = summarise_edges(table)
     shares = summary[(summary["cut"] == "all") & (summary["measure"] == "share")]
     np.testing.assert_allclose(shares["value"], 1)
+
+
+@pytest.mark.parametrize("to_span", ["understanding", "decision"])
+def test_sentences_share_a_sequence_also_where_the_query_loses_its_own_key(
+    monkeypatch: pytest.MonkeyPatch, to_span: str
+) -> None:
+    model, traces = tiny_models.tiny_model("llama"), reference_forward.with_spans(2)
+    short = KeySentences(safe=("No, I won't.", "No, never."), go_ahead=("Sure, I will.", "Sure, now."))
+    tables, tokens = [], []
+    for name in ("together", "apart"):
+        if name == "apart":
+            monkeypatch.setattr("safekey_interp.interventions.knockout_passes._merged", lambda *_: None)
+        with counted_passes(model) as count:
+            tables.append(cut_single_heads(model, traces, "decision", to_span, bank=short, finder="given"))
+        tokens.append(count.tokens)
+    np.testing.assert_allclose(tables[0]["value"], tables[1]["value"], atol=1e-5)
+    effects = tables[0].groupby(["trace_id", "metric"])["value"].transform("first") - tables[0]["value"]
+    assert effects.abs().max() > 1e-4
+    assert tokens[0] < 0.9 * tokens[1]
 
 
 def test_heads_are_ranked_on_other_requests() -> None:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from safekey_interp.errors import InputError
-from safekey_interp.measures.early_detection import AlarmRule, Scored, calibrate_alarm, conformal_rank, detection_table
+from safekey_interp.measures.early_detection import (
+    AlarmRule,
+    Scored,
+    auroc_differences,
+    calibrate_alarm,
+    conformal_rank,
+    detection_table,
+)
 
 PREFIXES = ("prompt", "U", "K", "reasoning")
 
@@ -78,3 +85,36 @@ def test_too_few_calibration_traces_are_refused() -> None:
         conformal_rank(98, 0.01)
     with pytest.raises(InputError, match="false_positive_rate"):
         conformal_rank(98, 1.0)
+
+
+def alike(seed: int, gain: float) -> tuple[Scored, Scored]:
+    """Two detectors with the same knowledge and half of their noise in common; the first knows more from U on."""
+    rng = np.random.default_rng(seed)
+    scored = planted(450, seed, known_from=None)
+    shared = rng.normal(size=scored.scores.shape) + scored.positive[:, None]
+    first, second = (shared + rng.normal(size=shared.shape) for _ in range(2))
+    first[:, 1:] += gain * scored.positive[:, None]
+    return scored._replace(scores=first), scored._replace(scores=second)
+
+
+def test_a_difference_of_two_detectors_is_found_where_it_is_planted_and_nowhere_else() -> None:
+    excluded = []
+    for seed in range(60):
+        table = auroc_differences(*alike(seed, gain=1.0), PREFIXES)
+        excluded.append((table["low"] > 0) | (table["high"] < 0))
+        assert (table["low"] < table["value"]).to_numpy().all()
+    no_gain, *gains = np.mean(excluded, axis=0)
+    assert no_gain < 0.15
+    assert min(gains) > 0.95
+
+
+def test_detectors_of_other_traces_are_not_compared() -> None:
+    one, other = alike(0, gain=1.0)
+    with pytest.raises(InputError, match="the same traces"):
+        auroc_differences(one, other._replace(positive=~other.positive), PREFIXES)
+    missing = one.scores.copy()
+    missing[:5, 0] = np.nan
+    kept = np.arange(len(missing)) >= 5
+    some = [Scored(each.scores[kept], each.positive[kept], each.quiet[kept], each.groups[5:]) for each in (one, other)]
+    left_out = auroc_differences(one._replace(scores=missing), other, PREFIXES)
+    assert left_out["value"].iloc[0] == auroc_differences(some[0], some[1], PREFIXES)["value"].iloc[0]

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from analysis.outcomes import early_detection, sentence_resampling, suppression_heads
-from analysis.outcomes.early_detection import PREFIXES, Read, detected
+from analysis.outcomes.early_detection import PREFIXES, Answers, Read, detected, differences, scored_answers, shown
 from analysis.outcomes.subject import PARTS, Subject, subject_of
 from analysis.real_model import real_study_prompts, real_study_selection
 from analysis.real_model.real_study_design import Sizes
@@ -62,7 +62,9 @@ def planted(*, in_states: int | None, in_words: int | None, n: int = 1500) -> Re
 )
 def test_what_is_planted_is_found_where_it_begins_and_by_its_reader(in_states: Any, in_words: Any) -> None:
     found = planted(in_states=in_states, in_words=in_words)
-    table: Any = detected(found, TESTS, 0.05)
+    scores = {name: early_detection.scores(found, name, 0) for name in found.detectors}
+    answers = Answers(found.traces, found.part, scores)
+    table: Any = detected(answers, TESTS, 0.05)
     assert len(table) == len(found.detectors) * len(TESTS) * len(PREFIXES)
     begins = {"states": in_states, "words so far": in_words, "words of the reasoning": in_words}
     for (detector, _), part in table.groupby(["detector", "test"]):
@@ -71,6 +73,44 @@ def test_what_is_planted_is_found_where_it_begins_and_by_its_reader(in_states: A
         assert ((part["auroc"] > 0.9).to_numpy() == known).all(), detector
         assert ((part["detected"] > 0.8).to_numpy() == known).all(), detector
         assert part["false_alarms"].max() < 0.15
+    known = {name: np.arange(6) >= (6 if begin is None else begin) for name, begin in begins.items()}
+    apart: Any = differences(answers, TESTS)
+    for (detector, _), part in apart.groupby(["detector", "test"]):
+        gained = known["states"].astype(int) - known.get(str(detector), np.zeros(6, bool))
+        assert ((part["low"] > 0.2).to_numpy() == (gained > 0)).all(), detector
+        assert ((part["high"] < -0.2).to_numpy() == (gained < 0)).all(), detector
+    tables = shown(answers, TESTS, 0.05)
+    assert [len(tables[what]) for what in early_detection.TABLES] == [2 * 5, 2 * 4, 2 * 5]
+    for of in tables.values():
+        assert list(of["test"]) == sorted(of["test"], key=list(TESTS).index)
+        assert set(PREFIXES) < set(of.columns)
+        assert not of.isna().to_numpy().any()
+
+
+def test_scores_are_kept_and_answers_that_decide_nothing_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = planted(in_states=2, in_words=4, n=300)
+    other = {"label": "harmful", "group": "other", "meta": {"outcome": "other"}}
+    undecided: Any = Trace(trace_id="other", prompt="", response="", **other)
+    parts = {trace.trace_id: part for trace, part in zip(found.traces, found.part, strict=True)}
+    asked: list[int] = []
+
+    def read(_: Any, decided: Any) -> Read:
+        asked.append(len(decided))
+        return found._replace(traces=list(decided))
+
+    monkeypatch.setattr(early_detection, "read", read)
+    made = []
+    for _ in range(2):
+        subject = subject_of("organism:sft", out=tmp_path)
+        monkeypatch.setattr(subject, "part_of", lambda trace: parts[trace.trace_id])
+        made.append(scored_answers(subject, [undecided, *found.traces]))
+    assert asked == [len(found.traces)]
+    for answers in made:
+        assert answers.traces == found.traces
+        for name in found.detectors:
+            np.testing.assert_array_equal(answers.scores[name], early_detection.scores(found, name, 0))
 
 
 def test_requests_serve_one_purpose_each() -> None:
