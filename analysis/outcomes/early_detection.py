@@ -86,6 +86,13 @@ class Read(NamedTuple):
         """All of them."""
         return (*self.states, *WORDS, *self.opinions)
 
+    def where(self, some: np.ndarray) -> Read:
+        """Of some answers."""
+        numbers = np.flatnonzero(some)
+        states_, opinions = ({name: values[some] for name, values in of.items()} for of in (self.states, self.opinions))
+        texts = [[of_prefix[number] for number in numbers] for of_prefix in self.texts]
+        return Read([self.traces[number] for number in numbers], states_, texts, opinions, self.part[some])
+
 
 class Answers(NamedTuple):
     """A model's answers, as far as they can be read, with the score of every detector at every prefix."""
@@ -120,22 +127,23 @@ def scored_answers(subject: Subject, answers: Sequence[Trace], seed: int = 0) ->
         answers: with what became of them.
         seed: of folds.
     """
-    decided = [trace for trace in answers if trace.label == "benign" or trace.meta["outcome"] in DECIDED]
 
     def made() -> dict[str, Any]:
-        found = read(subject, decided)
+        found = read(subject, answers)
+        decided = [trace.label == "benign" or trace.meta["outcome"] in DECIDED for trace in found.traces]
+        found = found.where(np.array(decided, bool))
         with subject.progress as progress:
             progress.stage(f"{subject.name}: detectors", len(found.detectors))
             of_all = {}
             for detector in found.detectors:
                 of_all[detector] = scores(found, detector, seed).tolist()
                 progress.advance(1)
-        number_of = {id(trace): number for number, trace in enumerate(decided)}
+        number_of = {id(trace): number for number, trace in enumerate(answers)}
         return {"numbers": [number_of[id(trace)] for trace in found.traces], "scores": of_all}
 
-    texts = [text for trace in decided for text in (trace.prompt, trace.response)]
+    texts = [text for trace in answers for text in (trace.prompt, trace.response)]
     kept = subject.kept(f"scores of detectors, seed {seed}", texts, made)
-    traces = [decided[number] for number in kept["numbers"]]
+    traces = [answers[number] for number in kept["numbers"]]
     part = np.array([subject.part_of(trace) for trace in traces])
     return Answers(traces, part, {name: np.array(values) for name, values in kept["scores"].items()})
 

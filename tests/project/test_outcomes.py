@@ -95,10 +95,16 @@ def test_scores_are_kept_and_answers_that_decide_nothing_are_left_out(
     undecided: Any = Trace(trace_id="other", prompt="", response="", **other)
     parts = {trace.trace_id: part for trace, part in zip(found.traces, found.part, strict=True)}
     asked: list[int] = []
+    with_it = found._replace(
+        states={name: np.concatenate([values[:1] + 9, values]) for name, values in found.states.items()},
+        texts=[["yes", *texts] for texts in found.texts],
+        opinions={name: np.concatenate([values[:1] + 9, values]) for name, values in found.opinions.items()},
+        part=np.concatenate([["fit"], found.part]),
+    )
 
-    def read(_: Any, decided: Any) -> Read:
-        asked.append(len(decided))
-        return found._replace(traces=list(decided))
+    def read(_: Any, answers: Any) -> Read:
+        asked.append(len(answers))
+        return with_it._replace(traces=list(answers))
 
     monkeypatch.setattr(early_detection, "read", read)
     made = []
@@ -106,7 +112,7 @@ def test_scores_are_kept_and_answers_that_decide_nothing_are_left_out(
         subject = subject_of("organism:sft", out=tmp_path)
         monkeypatch.setattr(subject, "part_of", lambda trace: parts[trace.trace_id])
         made.append(scored_answers(subject, [undecided, *found.traces]))
-    assert asked == [len(found.traces)]
+    assert asked == [len(found.traces) + 1]
     for answers in made:
         assert answers.traces == found.traces
         for name in found.detectors:
