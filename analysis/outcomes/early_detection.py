@@ -60,6 +60,8 @@ PREFIXES = {
 }
 """Ends of the prefixes."""
 STATES, WORDS = "states", ("words so far", "words of the reasoning")
+_DIGITS = 9
+"""Of scores, after the point: what differs by rounding errors alone, as scores of the same words do, is tied."""
 TABLES = ("detection", "differences", "alarms")
 """Of a model."""
 DECIDED = ("complied", "refused")
@@ -217,7 +219,7 @@ def scores(found: Read, detector: str, seed: int) -> np.ndarray:
                 texts = [f"{trace.prompt}\n{text}" for trace, text in zip(found.traces, texts, strict=True)]
             space = logistic.words(texts)(fit, every)
         columns.append(logistic.scores(space, labels).scores)
-    return np.stack(columns, axis=1)
+    return np.stack(columns, axis=1).round(_DIGITS)
 
 
 def _best_layer(found: Read, values: np.ndarray, seed: int) -> int:
