@@ -129,8 +129,10 @@ def same_again(done: Mapping[CellOf, str], n: int, seed: int, rerun: Rerun[CellO
     """
     here = [cell for cell, made_on in done.items() if made_on == processor()]
     pool = here or list(done)
-    for cell in random.Random(seed).sample(pool, min(n, len(pool))):
-        rerun.run(cell)
+    chosen = random.Random(seed).sample(pool, min(n, len(pool)))
+    print(f"{len(chosen)} of {len(done)} cells run again: {', '.join(cell.name for cell in chosen)}", flush=True)
+    for cell in chosen:
+        timed(f"{cell.name} again", lambda cell=cell: rerun.run(cell))
         first, second = rerun.bits(cell)
         is_same = first == second
         yield Again(cell.name, is_same, done[cell], "" if is_same else _compared(*rerun.outcomes(cell)))
