@@ -200,6 +200,9 @@ def save(hf: Any, folder: Path, settings: dict[str, Any]) -> None:
         copy.deepcopy(hf).to(STORED).save_pretrained(new)
         (new / "generation_config.json").unlink(missing_ok=True)  # its end and padding are those of config.json
         tokenizer.save_pretrained(new)
+        for file in (new / "config.json", new / "tokenizer.json"):  # without indentation, for the size of the wheel
+            made = json.loads(file.read_text(encoding="utf-8"))
+            file.write_text(json.dumps(made, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
         weights = new / "model.safetensors"
         weights.chmod(new.stat().st_mode & 0o666)  # the library writes it for its owner alone
         write_json(new / "training.json", settings | {"sha256": sha256_of(weights)})
