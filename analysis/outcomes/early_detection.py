@@ -33,7 +33,7 @@ import pandas as pd
 
 from analysis.outcomes.subject import PARTS, Subject, arguments, is_jailbreak, subject_of
 from analysis.script_errors import or_one_line
-from analysis.tables import check_places, interval, markdown, publish
+from analysis.tables import check_places, interval, markdown, publish, rows_of, where
 from safekey_interp.capture.component_states import states
 from safekey_interp.data.trace import Trace
 from safekey_interp.measures.auroc import auroc_columns
@@ -240,20 +240,22 @@ def _best_layer(found: Read, values: np.ndarray, seed: int) -> int:
 
 
 def detected(answers: Answers, tests: Sequence[str], rate: float) -> pd.DataFrame:
-    """A row for each detector, test and prefix: as :func:`~safekey_interp.measures.early_detection.detection_table`."""
-    tables = []
+    """A row for each test, detector and prefix: as :func:`~safekey_interp.measures.early_detection.detection_table`."""
+    rules: dict[str, AlarmRule] = {}
     for detector in answers.scores:
         calibration = (answers.scored(detector, answers.part == part) for part in PARTS[1:])
         benign = (scored.scores[scored.quiet] for scored in calibration)
-        rule: AlarmRule = calibrate_alarm(*benign, false_positive_rate=rate)
-        for test in tests:
+        rules[detector] = calibrate_alarm(*benign, false_positive_rate=rate)
+    tables = []
+    for test in tests:
+        for detector, rule in rules.items():
             table = detection_table(answers.scored(detector, answers.part == test), rule, tuple(PREFIXES))
             tables.append(table.assign(detector=detector, test=test))
     return pd.concat(tables, ignore_index=True)
 
 
 def differences(answers: Answers, tests: Sequence[str]) -> pd.DataFrame:
-    """The AUROC of ``states`` minus that of every other detector, a row for each, test and prefix."""
+    """The AUROC of ``states`` minus that of another detector, a row for each test, detector and prefix."""
     tables = []
     others = [detector for detector in answers.scores if detector != STATES]
     for test in tests:
@@ -272,16 +274,14 @@ def _by_prefix(table: Any, name: str, form: str = ".2f") -> pd.DataFrame:
         key = (row["test"], row["detector"])
         line = lines.setdefault(key, dict(zip(("test", "detector"), key, strict=True)))
         line[row["prefix"]] = interval(row, name, form)
-    return pd.DataFrame(sorted(lines.values(), key=lambda line: list(table["test"]).index(line["test"])))
+    return pd.DataFrame(lines.values())
 
 
 def shown(answers: Answers, tests: Sequence[str], rate: float) -> dict[str, pd.DataFrame]:
     """The tables as RESULTS.md has them, by what they show."""
     table: Any = detected(answers, tests, rate)
     auroc, alarms = (_by_prefix(table, name) for name in ("auroc", "detected"))
-    last = table[table["prefix"] == list(PREFIXES)[-1]]
-    of = {(row["test"], row["detector"]): row for row in last.to_dict("records")}
-    ends = [of[key] for key in zip(auroc["test"], auroc["detector"], strict=True)]
+    ends = rows_of(where(table, prefix=list(PREFIXES)[-1]))
     auroc["n"] = [f"{row['n_positive']} / {row['n_negative']}" for row in ends]
     alarms["false alarms"] = [interval(row, "false_alarms") for row in ends]
     alarms["n"] = [f"{row['n_positive']} / {row['n_quiet']}" for row in ends]

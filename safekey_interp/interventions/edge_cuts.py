@@ -64,11 +64,15 @@ class Edges(NamedTuple):
     """Queries and keys of each of its rows."""
 
     @property
+    def cuts(self) -> list[Cut]:
+        """The cut of each row, in no layer."""
+        name = self.subject.trace.trace_id
+        return [Cut(trace_id=name, queries=queries, keys=keys, layers=frozenset()) for queries, keys in self.ends]
+
+    @property
     def n_needed(self) -> list[int]:
         """Tokens of each row that a cut has to find in a pass."""
-        name = self.subject.trace.trace_id
-        cuts = [Cut(trace_id=name, queries=queries, keys=keys, layers=frozenset()) for queries, keys in self.ends]
-        return [cut.n_needed for cut in cuts]
+        return [cut.n_needed for cut in self.cuts]
 
     @property
     def n_unchanged(self) -> int:
@@ -148,9 +152,8 @@ def cut_each(
     """
     rows = edges.subject.rows
     family: list[Continuation] = [row for _ in sets for row in rows]
-    each = [_cut(edges, ends, frozenset([Head(0, 0)]), 0) for ends in edges.ends]
     ends, groups = list(edges.ends), []
-    for one, some in merge_changes(each, [row.ids for row in rows]):
+    for one, some in merge_changes(edges.cuts, [row.ids for row in rows]):
         groups.append(some)
         for number in some:
             ends[number] = one.queries, one.keys

@@ -159,5 +159,5 @@ def auroc_differences(scored: Scored, other: Scored, prefixes: Sequence[str]) ->
 def _ranked(scored: Scored, number: int, some: Bool[np.ndarray, " trace"]) -> Ranked:
     """At one prefix, by the scores of some traces that are not benign."""
     told = some & ~scored.quiet
-    codes = np.unique(group_codes(scored.groups)[told], return_inverse=True)[1]
+    codes = group_codes(np.asarray(scored.groups)[told])
     return rank(scored.scores[told, number], scored.positive[told], np.zeros(told.sum(), int), codes)
