@@ -76,7 +76,7 @@ ski.show(prompts[wrapped[0]])
 # %% [markdown]
 # ## Responses
 #
-# Greedy decoding. The first response of each model to the same wrapped harmful request, with U in yellow and K in pink:
+# Greedy decoding, about a minute a model. The first response of each model to the same wrapped harmful request, with U in yellow and K in pink:
 
 # %%
 traces = {

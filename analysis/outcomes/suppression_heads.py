@@ -9,7 +9,7 @@ restore it ("refusal cliff", arXiv 2510.06036: 3 % of the heads). Here heads are
 development requests that succeed, of all wrappers in turn, the most negative first: by their direct effect on safe
 minus compliant key sentences at the token before K (logits;
 :mod:`~safekey_interp.interventions.direct_logit_attribution`), and by their effect on the log-probability of safe minus
-compliant key sentences (nats a token; minus its change when the head is ablated). An ablated head gives its mean over
+compliant key sentences (nats per token; minus its change when the head is ablated). An ablated head gives its mean over
 the tokens of the development answers everywhere. The first k heads are ablated while the model answers requests in
 test wrappers. Of those that it complies with otherwise, the share that it now refuses is beside that of ``--random``
 random sets of k heads, and of as many sets of k heads of equal importance (the sum of the absolute values that they are
@@ -79,7 +79,7 @@ def direct_effects(model: Model, traces: Sequence[Trace], means: np.ndarray) -> 
 
 
 def exact_effects(model: Model, traces: Sequence[Trace], means: np.ndarray) -> pd.Series:
-    """What each head (layer, head) adds to safe minus compliant: minus the change when it is ablated, nats a token."""
+    """What each head (layer, head) adds to safe minus compliant: minus the change with it ablated, nats per token."""
 
     def difference() -> float:
         scores: Any = measure_aha(model, traces, finder="given")

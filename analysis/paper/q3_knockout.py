@@ -102,7 +102,7 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
         caption=caption,
         seed=bench.seed,
         table=_in_words(together),
-        table_caption="All layers at once: change of safe minus compliant (nats a token), 95 % over prompts",
+        table_caption="All layers at once: change of safe minus compliant (nats per token), 95 % over prompts",
         source=bench.source(),
     )
     return sheet, measured
@@ -178,7 +178,7 @@ def _panel(name: str, table: Any, span: str) -> Drawn:
             rows.append(about | numbers | {"n": int(row["n"]), "n_groups": int(row["n_groups"])})
     drawn = pd.DataFrame(rows)
     spec = figures.estimates_as_lines.spec(
-        drawn, title=name, x="layer", y="nats a token", caption=f"{short} replaced by layer, {name}", across_at=0.0
+        drawn, title=name, x="layer", y="nats per token", caption=f"{short} replaced by layer, {name}", across_at=0.0
     )
     return Panel(title=name, spec=spec), drawn.assign(model=name)
 

@@ -61,12 +61,12 @@ def answer(bench: Bench) -> Answer:
     rates = pd.DataFrame([row for name, table in prefilled.items() for row in _rates(name, table)])
     figure = Composition()
     figure.add(
-        [_lines(lines, "KL from the first model", "token of the response", "nats a token", percent=False)],
+        [_lines(lines, "KL from the first model", "token of the response", "nats per token", percent=False)],
         caption=f"KL of each model from {bench.names[0]} at each token of the latter’s own harmful answers, in bins.",
         heading="KL by depth",
         height=220,
     )
-    spec = figures.estimates_as_bars.spec(parts, title="KL by part", y="nats a token", caption="KL by part")
+    spec = figures.estimates_as_bars.spec(parts, title="KL by part", y="nats per token", caption="KL by part")
     figure.add(
         [(Panel(title="KL by part of the response", spec=spec), parts)],
         caption="The same KL by part of the response; the decision starts at the first token of K.",

@@ -149,9 +149,9 @@ def _losses(runs: dict[str, Run]) -> pd.DataFrame:
         for which, row in (("before", table.iloc[0]), (name, table.iloc[-1])):
             if which == "before" and rows:
                 continue
-            terms = {"held-out loss": which, "LM, nats a token": f"{row['lm']:.3f}"}
-            terms["K without X, nats a token"] = _or_none(row["query_mask"])
-            rows.append(terms | {"safety head, nats a trace": _or_none(row["head"])})
+            terms = {"held-out loss": which, "LM, nats per token": f"{row['lm']:.3f}"}
+            terms["K without X, nats per token"] = _or_none(row["query_mask"])
+            rows.append(terms | {"safety head, nats per trace": _or_none(row["head"])})
     return pd.DataFrame(rows)
 
 

@@ -115,7 +115,7 @@ class BranchDifference:
     """Position in the response, from 0, of the first token that differs; None where one begins as the other."""
     logprob_difference: float
     """Mean log-probability of the branch's tokens from there on (of all of its response where none differs): under its
-    own model and edits minus under the other's, nats a token; NaN without a token."""
+    own model and edits minus under the other's, nats per token; NaN without a token."""
     labels: tuple[str | None, str | None]
     """The refusal judge's label of each; None where it cannot judge, or the branch has not ended."""
     tokens: pd.DataFrame = field(repr=False, compare=False)

@@ -2,7 +2,7 @@
 
 A trace is cut at the end of U, and each sentence s of a small bank takes K's place:
 
-    logprob(s) = 1/|s| · Σ_{t in s} log p(s_t | X, U, s_<t)          nats a token
+    logprob(s) = 1/|s| · Σ_{t in s} log p(s_t | X, U, s_<t)          nats per token
 
     difference = mean over the safe sentences − mean over the compliant ones
 
@@ -138,7 +138,7 @@ def summarise_aha(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         subset (all, and each label where they are at most two; those that have traces), measure (safe, go_ahead,
-        difference = safe − go_ahead), value, low, high (nats a token), n (traces), n_groups. Sentences of a kind are
+        difference = safe − go_ahead), value, low, high (nats per token), n (traces), n_groups. Sentences of a kind are
         averaged first.
     """
     each: Any = table.groupby(["trace_id", "group", "label", "kind"], dropna=False, sort=False)["logprob"].mean()

@@ -59,7 +59,7 @@ def score_batch(
     *,
     known: Float[Tensor, " continuation"] | None = None,
 ) -> Float[Tensor, " continuation"]:
-    """What is read of each continuation in one forward pass: of a sentence, its mean log-probability in nats a token.
+    """What is read of each continuation in one forward pass: of a sentence, its mean log-probability in nats per token.
 
     Args:
         logits_of: trees and ``first`` to the logits at their tokens from ``first`` on, (row, pos, d_vocab).

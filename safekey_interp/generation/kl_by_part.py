@@ -3,7 +3,7 @@
 The first tokens of a reasoning are its template (``<think>``, "Okay, so"), on which two models hardly differ whatever
 they would do. What alignment changes should show at K's first token, before which the position ``decision`` stands:
 
-    contrast = KL at K's first token - mean KL of U's tokens and of those behind K        by trace, nats a token
+    contrast = KL at K's first token - mean KL of U's tokens and of those behind K        by trace, nats per token
 
 A sentence may begin in many ways and continue in few, so that any sentence's first token has more KL than the mean of
 tokens: ``sentence_starts``, the first tokens of the other sentences, are the sharper control.
@@ -75,10 +75,10 @@ def kl_by_part(table: pd.DataFrame) -> pd.DataFrame:
         table: from :func:`~safekey_interp.generation.kl.measure_kl`.
 
     Returns:
-        One row per trace with K: trace_id, group; in nats a token: decision (K's first token), key_sentence (K's other
-        tokens), understanding, rest, elsewhere (understanding and rest together), sentence_starts (the first tokens of
-        other sentences), contrast (decision - elsewhere), contrast_starts (decision - sentence_starts); n_elsewhere and
-        n_starts (tokens). NaN where a trace has no such token.
+        One row per trace with K: trace_id, group; in nats per token: decision (K's first token), key_sentence (K's
+        other tokens), understanding, rest, elsewhere (understanding and rest together), sentence_starts (the first
+        tokens of other sentences), contrast (decision - elsewhere), contrast_starts (decision - sentence_starts);
+        n_elsewhere and n_starts (tokens). NaN where a trace has no such token.
 
     Raises:
         InputError: no trace has K.

@@ -1,6 +1,6 @@
 """Log-probability of sentences behind the same beginning of a trace.
 
-    logprob(s) = 1/|s| · Σ_{t in s} log p(s_t | X, U, s_<t)          nats a token
+    logprob(s) = 1/|s| · Σ_{t in s} log p(s_t | X, U, s_<t)          nats per token
 
 The sentence takes the key sentence's place, or stands behind any other position. All sentences of a trace have nearly
 the same tokens before them; these are computed once (:mod:`safekey_interp.capture.prefix_cache`), and with them the
@@ -144,7 +144,7 @@ def score(
         prefix: what was computed of the beginnings in an earlier call, and is kept for the next.
 
     Returns:
-        For each family, nats a token, or the reader's unit, float64.
+        For each family, nats per token, or the reader's unit, float64.
     """
     shares, packing = has_prefix_cache(model), packs(model)
     n_before = [_n_before(family) if shares else 0 for family in families]

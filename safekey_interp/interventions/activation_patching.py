@@ -148,7 +148,7 @@ def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
         table: from :func:`patch`.
 
     Returns:
-        layer, component (where the table has it), position, metric, unit (likewise), measure (effect, in nats a token
+        layer, component (where the table has it), position, metric, unit (likewise), measure (effect, in nats per token
         or that unit; share, of the means' difference; attribution, as effect) and the columns of
         :func:`~safekey_interp.interventions.effects.summarise_effects` without p. NaN where nothing is defined.
         Of a table of two stages, also ``n_places``, of the position, that were estimated.

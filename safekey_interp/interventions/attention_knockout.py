@@ -4,7 +4,7 @@ In some layers and heads the queries of a span, by default K, may not see anothe
 how likely K is, and how likely safe and compliant key sentences are in its place; or any other
 (:mod:`~safekey_interp.interventions.metric_registry`):
 
-    effect = value knocked out − value as it is        nats a token, or the metric's unit
+    effect = value knocked out − value as it is        nats per token, or the metric's unit
 
 Below 0, the span made K, or a safe one, likelier. The controls:
 
@@ -106,7 +106,7 @@ def knockout(
         donor_group (the other trace; empty for none), n_q, n_k (most keys in sight that were hidden in a layer, or that
         took another's place), n_pool (keys that random ones can be drawn from: fewest over the layers), metric
         (``key_sentence``, the trace's own K; with ``aha`` also ``difference``, ``safe``, ``go_ahead``), unit (where a
-        ``metric`` was asked for), baseline, value, effect = value − baseline (nats a token, or that unit). Where a
+        ``metric`` was asked for), baseline, value, effect = value − baseline (nats per token, or that unit). Where a
         trace allows no control of a kind (a pool smaller than the span in some layer, a span of fewer than four keys,
         no labelled trace of another group), one row of that kind with NaN says so. Template and first token are the
         same in every request and are not resampled.

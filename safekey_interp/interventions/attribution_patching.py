@@ -37,7 +37,7 @@ def attribute(
     backend: Backend = "hf",
     batch_size: int | None = None,
 ) -> Float[np.ndarray, "swap metric"]:
-    """First-order change of each metric under each swap, nats a token.
+    """First-order change of each metric under each swap, nats per token.
 
     Args:
         model: the model.

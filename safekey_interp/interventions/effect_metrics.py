@@ -1,6 +1,6 @@
 """Readout of a changed model: the rows of each trace that go through it, and the metrics of what is read of them.
 
-By default those are, with each a mean log-probability in nats a token, in K's place, behind the trace's own U,
+By default those are, with each a mean log-probability in nats per token, in K's place, behind the trace's own U,
 
     difference   = mean over the safe sentences − mean over the compliant ones     (as in measure_aha)
     key_sentence = the trace's own K

@@ -189,7 +189,7 @@ class Intervention:
     """What a value is."""
     plain_value: str = ""
     """The same of any metric; ``value`` when empty."""
-    unit: str = "nats a token"
+    unit: str = "nats per token"
     """Its unit."""
     lines: str = ""
     """The column whose values are reported one by one; empty for none."""

@@ -2,7 +2,7 @@
 
 Of each trace, place and metric, with e(d) the mean effect over the draws of dose d and e(1) that of the whole span:
 
-    dose_slope       = least-squares slope of e(.25), e(.5), e(.75), e(1) over d       nats a token, per whole span
+    dose_slope       = least-squares slope of e(.25), e(.5), e(.75), e(1) over d       nats per token, per whole span
     dose_curvature   = e(1) − 4 · e(.25)                                               0 where keys add up
     other_minus_same = effect of the other label's span in place − of the same label's
 

@@ -183,7 +183,7 @@ class _Seen:
     ) -> None:
         self.rows = rows
         self.logprobs: dict[int, np.ndarray] = {}
-        """By layer, each row's mean log-probability, nats a token."""
+        """By layer, each row's mean log-probability, nats per token."""
         self.first: dict[int, np.ndarray] = {}
         """By layer, :data:`FIRST_TOKENS`; none where they are not asked for."""
         self._reader, self._jacobian = reader, jacobian

@@ -52,7 +52,7 @@ class Metric(ABC):
 
     at: str = DECIDING
     """Where it is read: a span expression."""
-    unit: ClassVar[str] = "nats a token"
+    unit: ClassVar[str] = "nats per token"
 
     @property
     @abstractmethod

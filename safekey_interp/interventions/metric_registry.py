@@ -7,7 +7,7 @@
     logit_difference("a", "b")   logit of one token minus another's, as the next token at a position
     probe(FILE)                  score of a state by a saved probe or direction, at its layer
 
-Log-probabilities are means over tokens, in nats a token. All but ``key_sentence`` and ``logprob(EXPR)`` take a
+Log-probabilities are means over tokens, in nats per token. All but ``key_sentence`` and ``logprob(EXPR)`` take a
 position, a span expression, behind ``at``:  ``logprob(" No") at last(prompt)``. Without, that is
 ``before(key_sentence)``; of a probe, the position of its record. A text stands behind the position's last token;
 ``logit_difference`` and ``probe`` are means over its tokens.

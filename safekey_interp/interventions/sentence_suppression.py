@@ -3,7 +3,7 @@
 No later token may see a sentence of the reasoning, in any layer or head; the effect on each later sentence is the
 divergence of the next-token distributions,
 
-    kl = mean over its tokens of KL(p as it is ‖ p suppressed)         nats a token
+    kl = mean over its tokens of KL(p as it is ‖ p suppressed)         nats per token
 
 or, of any metric that is read out behind it, its value suppressed minus its value as it is
 (:mod:`~safekey_interp.interventions.suppressed_metrics`). The control hides as many random earlier keys from the same
@@ -77,7 +77,7 @@ def suppress(
         One row per trace, suppressed sentence, draw and later sentence: trace_id, group, label, source and source_part,
         target and target_part (numbers; understanding, key_sentence or rest, or the expression), distance (target −
         source; 0 where one of them is no sentence), control
-        (``none``; ``random_keys``), draw (-1 for the sentence itself), effect (the KL, nats a token; NaN for random
+        (``none``; ``random_keys``), draw (-1 for the sentence itself), effect (the KL, nats per token; NaN for random
         keys where fewer lie before the queries than the sentence has), n_k (keys hidden), n_tokens (of the target).
         With a metric, one per trace, suppressed sentence, draw and metric: of these columns trace_id … source_part,
         control, draw and n_k, and metric, unit, baseline, value, effect = value − baseline (in that unit).

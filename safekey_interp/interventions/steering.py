@@ -96,7 +96,7 @@ def steer(
         One row per trace, direction, scale, draw and metric: trace_id, group, label, direction (its number), layer,
         site, position, method (the record's), mode, scale (NaN for ``ablate``), control (``none`` or a kind of
         control), draw (-1 for the direction itself), metric (difference, safe, go_ahead, key_sentence), unit (where a
-        ``metric`` was asked for), baseline, value, effect = value − baseline (nats a token, or that unit), pc1_cosine
+        ``metric`` was asked for), baseline, value, effect = value − baseline (nats per token, or that unit), pc1_cosine
         to pc3_cosine (|cosine| of the direction itself with the first principal components of the states that it was
         fitted on) and pc1_share to pc3_share (of the states' variance; NaN where it was not fitted on states).
 

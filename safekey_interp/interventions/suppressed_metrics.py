@@ -1,6 +1,6 @@
 """Metrics under suppression: what is read out of a trace when all later tokens may not see a sentence, or another span.
 
-    effect = metric with the span hidden − metric as it is          nats a token, or the metric's unit
+    effect = metric with the span hidden − metric as it is          nats per token, or the metric's unit
 
 The control hides as many random earlier keys from the same queries.
 """

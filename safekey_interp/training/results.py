@@ -102,10 +102,10 @@ _SHOWN = (
 """Settings that the card shows."""
 TERMS_IN_WORDS = {
     "total": "total",
-    "lm": "language modelling (nats a token)",
-    "head": "safety head (nats a row)",
-    "query_mask": "query-mask modelling (nats a token of K)",
-    "key": "K with the prompt in sight (nats a token)",
+    "lm": "language modelling (nats per token)",
+    "head": "safety head (nats per row)",
+    "query_mask": "query-mask modelling (nats per token of K)",
+    "key": "K with the prompt in sight (nats per token)",
 }
 """Each term of the loss, and the unit of its mean."""
 

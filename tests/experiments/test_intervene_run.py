@@ -430,7 +430,7 @@ def test_a_run_takes_spans_of_ones_own_and_metrics_whatever_the_pieces(tmp_path:
     run = run_intervention("knockout", model(), of, out=tmp_path / "run", chunk=1, **options)
     assert run.manifest["settings"]["metric"] == options["metric"]
     assert run.manifest["settings"]["from_span"] == "last(reasoning)"
-    assert set(run.summary["unit"]) == {"nats a token", "logits"}
+    assert set(run.summary["unit"]) == {"nats per token", "logits"}
     [left_out] = run.findings["left_out"]
     assert (left_out["why"], left_out["n"]) == ("it has none of the spans", 1)
     whole: Any = knockout(model(), of, **options)

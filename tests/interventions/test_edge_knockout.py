@@ -129,7 +129,7 @@ def test_few_heads_of_the_organism_carry_what_u_says_to_the_decision() -> None:
 def test_any_spans_and_metrics() -> None:
     model = tiny_models.tiny_model("llama")
     table = edges(model, from_span="key_sentence", to_span="prompt", metric=["key_sentence"], top=[2], layers=[1, 2])
-    assert set(table["unit"]) == {"nats a token"}
+    assert set(table["unit"]) == {"nats per token"}
     assert set(table["metric"]) == {"key_sentence"}
     assert set(table["layer"]) == {-1, 1, 2}
 

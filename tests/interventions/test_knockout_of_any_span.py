@@ -115,7 +115,7 @@ def test_every_control_stands_beside_a_span_of_ones_own_and_a_trace_without_it_i
     options: dict[str, Any] = {"n_random": 2, "n_dose": 1, "n_donors": 1, "finder": "given"}
     table: Any = knockout(model, traces, "answer", ("warning", "prompt"), metric="logprob(answer)", **options)
     assert set(table["control"]) == {"none", "outside_spans", "dose", "resample_same_label", "resample_other_label"}
-    assert set(table["unit"]) == {"nats a token"}
+    assert set(table["unit"]) == {"nats per token"}
     assert set(table.loc[table["trace_id"] == traces[3].trace_id, "to_span"]) == {"prompt"}
     alone: Any = knockout(model, traces, "answer", "warning", metric="logprob(answer)", **options)
     assert alone.attrs["left_out"] == {traces[3].trace_id: "it has none of the spans"}
@@ -156,4 +156,4 @@ def test_a_planted_effect_on_a_span_of_ones_own_is_found_and_a_null_is_none() ->
     assert (null["effect"].abs() < 1e-5).all(), "what attention reads there goes nowhere"
     assert (found.loc[~of_logits, "effect"].abs() < 1e-5).all(), "the last token of the answer predicts none of it"
     summary: Any = summarise_knockout(found)
-    assert set(summary["unit"]) == {"nats a token", "logits"}
+    assert set(summary["unit"]) == {"nats per token", "logits"}

@@ -79,7 +79,7 @@ def test_a_run_reads_metrics_and_its_page_says_them(tmp_path: Path) -> None:
     run = run_intervention("trajectory", model, labelled, out=tmp_path / "run", **asked)
     summary = summarise_trajectory(run.effects)
     assert dict(zip(summary["metric"], summary["unit"], strict=True)) == dict(
-        zip(METRICS, ("logits", "nats a token"), strict=False)
+        zip(METRICS, ("logits", "nats per token"), strict=False)
     )
     told = [finding["text"] for finding in run.findings["findings"] if finding["question"] == "did"]
     assert all(f"the mean {name} (" in text for name, text in zip(METRICS, told, strict=False))

@@ -66,7 +66,7 @@ def test_every_metric_equals_its_value_by_hand(architecture: str, tmp_path: Path
     table: Any = knockout(model, traces(), "decision", "prompt", metric=metrics, controls=(), finder="given")
     names = list(dict.fromkeys(table["metric"]))
     assert dict(zip(table["metric"], table["unit"], strict=True)) == {
-        **dict.fromkeys(names[:3], "nats a token"),
+        **dict.fromkeys(names[:3], "nats per token"),
         names[3]: "logits",
         **dict.fromkeys(names[4:], "score"),
     }

@@ -191,7 +191,7 @@ def test_a_metric_has_its_control_and_its_summary() -> None:
     assert set(zip(summary["source_part"], summary["metric"], summary["unit"], strict=True)) == {
         (span, metric, unit)
         for span in ("sentence(1)", "sentence(2)")
-        for metric, unit in zip(metrics, ("nats a token", "logits"), strict=True)
+        for metric, unit in zip(metrics, ("nats per token", "logits"), strict=True)
     }
 
 

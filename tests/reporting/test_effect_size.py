@@ -36,7 +36,7 @@ def test_a_difference_has_one_verdict_and_its_words_state_the_smallest_effect(nu
     words = size_in_words(number, NATS)
     assert words.startswith("too small to matter") == (verdict == "too small")
     assert ("open" in words) == (verdict == "open")
-    assert ("0.1 nats a token" in words) == (verdict in ("too small", "open"))
+    assert ("0.1 nats per token" in words) == (verdict in ("too small", "open"))
     mirrored = {"above": "below", "below": "above"}.get(verdict, verdict)
     assert verdict_of(Estimate(-number.value, -number.high, -number.low), S) == mirrored
 

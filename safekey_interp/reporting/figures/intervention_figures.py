@@ -33,7 +33,7 @@ def effect_by_layer(
     *,
     control: str,
     value: str = "effect",
-    unit: str = "nats a token",
+    unit: str = "nats per token",
     x: Literal["layer", "scale", "dose"] = "layer",
     **wanted: Any,
 ) -> Spec:
@@ -79,7 +79,7 @@ def effect_by_place(
     places: Sequence[tuple[Mapping[str, Any], str]],
     control: str,
     value: str = "effect",
-    unit: str = "nats a token",
+    unit: str = "nats per token",
     x: str = "hidden",
     **wanted: Any,
 ) -> Spec:
@@ -125,7 +125,7 @@ def effect_map(
     names: Mapping[Any, str],
     control: str,
     value: str = "effect",
-    unit: str = "nats a token",
+    unit: str = "nats per token",
     limit: float | None = None,
     **wanted: Any,
 ) -> Spec:

@@ -27,7 +27,7 @@ from safekey_interp.reporting.findings.finding import Estimate
 Verdict = Literal["above", "below", "too small", "open", "too few"]
 """On a difference; ``too few`` prompts for an interval."""
 VERDICTS = get_args(Verdict)
-SHARE, AUROC_GAIN, TIMES, NATS = "of prompts", "AUROC", "× distance-matched baseline", "nats a token"
+SHARE, AUROC_GAIN, TIMES, NATS = "of prompts", "AUROC", "× distance-matched baseline", "nats per token"
 """Units of which a smallest effect of interest is known, as :data:`SMALLEST` names them."""
 SMALLEST: dict[str, float] = {SHARE: 0.05, AUROC_GAIN: 0.05, TIMES: 0.1, NATS: 0.1, "nats": 0.1, "logits": 0.1}
 """The smallest effect of interest, by unit. Scores of a probe or a function have no scale of their own, and none."""

@@ -168,8 +168,8 @@ export class BranchView {
     if (difference) {
       const at = difference.first_difference;
       chip(at === null ? "no token differs" : `differs from token ${at + 1}`, "");
-      if (difference.isRead && difference.logprob_difference !== null) chip(`log-probability ${signed(difference.logprob_difference)} nats a token`, "", "of this response from there on: by this branch, minus by the branch in the first column");
-      if (difference.isRead && difference.kl !== null) chip(`KL ${number(difference.kl)} nats a token`, "", "mean divergence of its next-token distributions from those of the branch in the first column");
+      if (difference.isRead && difference.logprob_difference !== null) chip(`log-probability ${signed(difference.logprob_difference)} nats per token`, "", "of this response from there on: by this branch, minus by the branch in the first column");
+      if (difference.isRead && difference.kl !== null) chip(`KL ${number(difference.kl)} nats per token`, "", "mean divergence of its next-token distributions from those of the branch in the first column");
     }
     if (branch.no_control) chip(`no control: ${branch.no_control}`, "");
     this.body.setAttribute("aria-busy", String(branch.status === "running"));
