@@ -142,8 +142,9 @@ def rescore(file: Path) -> None:
 
 
 def write_traces(traces: Sequence[Trace], file: Path) -> None:
-    """Write JSON Lines for ``read_traces``."""
-    lines = "".join(json.dumps(organism.to_row(trace), ensure_ascii=False) + "\n" for trace in traces)
+    """Write JSON Lines for ``read_traces``; without blanks, for the size of the wheel."""
+    rows = (json.dumps(organism.to_row(trace), ensure_ascii=False, separators=(",", ":")) for trace in traces)
+    lines = "".join(f"{row}\n" for row in rows)
     write_aside(file, lambda aside: aside.write_text(lines, encoding="utf-8"))
 
 

@@ -178,10 +178,15 @@ def timed(model: Model, work: Callable[[], object], *, at_most: float = TOO_LONG
 
 
 def trial(
-    model: Model, items: Sequence[Item], work: Callable[[list[Item]], object], *, at_most: float = TOO_LONG
+    model: Model,
+    items: Sequence[Item],
+    work: Callable[[list[Item]], object],
+    *,
+    at_most: float = TOO_LONG,
+    least: int = 1,
 ) -> tuple[list[Item], Cost]:
-    """The cost of work on the first of some items, and these: as many as take long enough, all where none do."""
-    n = 1
+    """The cost of work on the first of some items, and these: ``least``, or as many as take long enough; or all."""
+    n = least
     while True:
         some = list(items[:n])
         cost = timed(model, lambda some=some: work(some), at_most=at_most)

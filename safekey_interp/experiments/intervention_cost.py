@@ -2,8 +2,9 @@
 
     cost ≈ cost of the trial's traces · (length of all traces / length of the trial's)
 
-A trace that takes too long for a trial is measured at one and at two of its places (layers or directions) instead, and
-the rest follows from the difference. Length is that of the text up to the end of K, or of all where no K is read.
+Where traces take too long for a trial, they are measured at one, two and, where there is time, more of their places
+(layers or directions) instead, and the rest follows from the difference. Length is that of the text up to the end of K,
+or of all where no K is read.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from safekey_interp.capture.pass_cost import NOTHING, Cost, timed, trial
+from safekey_interp.capture.pass_cost import NOTHING, TOO_LONG, Cost, timed, trial
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.span_checks import PartOf
 from safekey_interp.data.trace import Trace
-from safekey_interp.errors import NothingMeasured
+from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.experiments.experiment_settings import InterventionSettings
 from safekey_interp.experiments.intervene_pieces import Piece, Work
 from safekey_interp.interventions.intervention_record import Intervention, load_function
@@ -73,19 +75,28 @@ def intervention_cost(
     usual = sorted(read, key=lambda one: abs(one.length - mean))
     piece = usual[0].piece
     same = [one for one in usual if one.piece.options is piece.options]
+    least = 1
+    if intervention.first_round is not None:  # a trace is measured by what is known of other requests
+        other = next((one for one in same if one.item.group != same[0].item.group), same[-1])
+        same, least = [same[0], other, *(one for one in same[1:] if one is not other)], 2
     measure = _measure_of(intervention, model, work, settings, piece)
-    tried, cost = trial(model, same, lambda some: measure([one.item for one in some]))
+    tried, cost = trial(model, same, lambda some: measure([one.item for one in some]), least=least)
+    few = tried[:least]
     if cost.at_least and intervention.grows_with is not None and work.stages is None:
         places = _places_of(intervention.grows_with[0], model, {**work.options, **piece.options})
-        cost = _by_places(model, intervention.grows_with[0], places, measure, tried[0].item)
+        with suppress(InputError):  # another option asks for more than a few places have: the cost is known to be more
+            cost = _by_places(model, intervention.grows_with[0], places, partial(measure, [one.item for one in few]))
     share = n * mean / sum(one.length for one in tried)
     whole = cost.times(share, at_once=n_processes)
     if whole.seconds < _LONG:
         return whole
 
     def seconds_of(changes: dict[str, Any]) -> float:
-        cost = timed(model, lambda: measure([tried[0].item], **changes))
-        return math.inf if cost.at_least else cost.seconds * n * mean / tried[0].length / n_processes
+        try:
+            cost = timed(model, lambda: measure([one.item for one in few], **changes))
+        except InputError:  # another option asks for more than this leaves
+            return math.inf
+        return math.inf if cost.at_least else cost.seconds * n * mean / sum(one.length for one in few) / n_processes
 
     fewer = max(1, int(n * _LONG / whole.seconds))
     ways = _cheaper(intervention, model, {**work.options, **piece.options}, seconds_of)
@@ -122,13 +133,23 @@ def _places_of(name: str, model: Model, options: Mapping[str, Any]) -> list[Any]
     return list(options[name] or range(model.n_layers))
 
 
-def _by_places(model: Model, name: str, places: Sequence[Any], measure: Measure, item: Any) -> Cost:
-    """The cost of one item whose trial was given up, from that at one and at two of its places."""
-    one, two = (timed(model, lambda k=k: measure([item], **{name: places[:k]})) for k in (1, min(2, len(places))))
-    rest = len(places) - 1
-    each = {number: max(0.0, getattr(two, number) - getattr(one, number)) for number in ("passes", "tokens", "seconds")}
-    whole = {number: getattr(one, number) + rest * value for number, value in each.items()}
-    return replace(two, **whole, at_least=one.at_least or two.at_least)
+def _by_places(model: Model, name: str, places: Sequence[Any], measure: Callable[..., None]) -> Cost:
+    """The cost of work whose trial was given up, from that at one of its places and at a few more."""
+
+    def at(k: int) -> Cost:
+        return timed(model, lambda: measure(**{name: places[:k]}))
+
+    one, more, k = at(1), at(min(2, len(places))), 2
+    each = max(0.0, more.seconds - one.seconds)
+    many = min(len(places), int((TOO_LONG / 2 - one.seconds) / max(each, 1e-3)))
+    if many > k and not (of_many := at(many)).at_least:
+        more, k = of_many, many
+    rest = (len(places) - 1) / (k - 1)
+    whole = {
+        number: getattr(one, number) + rest * max(0.0, getattr(more, number) - getattr(one, number))
+        for number in ("passes", "tokens", "seconds")
+    }
+    return replace(more, **whole, at_least=one.at_least or more.at_least)
 
 
 def _cheaper(

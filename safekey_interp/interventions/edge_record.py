@@ -72,6 +72,8 @@ INTERVENTION = Intervention(
         ),
     ),
     controls={"random_heads": Control("as many random heads", "{n_random} draws")},
+    grows_with=("layers", "--layers"),
+    cheaper=(("--n-random 5", {"n_random": 5}),),
     title="Heads of {model} through which one span reads another",
     metrics=parts.SENTENCE_METRICS,
 )
