@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +25,7 @@ from safekey_interp.cli.shared import progress_bar, quiet_libraries
 from safekey_interp.display import one_line
 from safekey_interp.errors import InputError, RunError, SafekeyError
 from safekey_interp.models.organism import TRACES, is_organism
+from safekey_interp.progress import in_time
 from safekey_interp.runs.run_folder import Run, open_run
 from safekey_interp.runs.storage import remove_leftovers, sha256_of, try_writing
 from safekey_interp.version import __version__
@@ -183,20 +184,29 @@ def _answered(bench: Any, identity: Mapping[str, Any], options: argparse.Namespa
         for question in missing:
             questions.make(bench, question, identity)
     else:
+        asked = ", ".join(str(question.number) for question in missing)
+        bench.progress.say(
+            f"questions {asked}, {options.jobs} at once; each line below begins with its question's name"
+        )
         with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(lambda question: _in_a_process(question, words), missing))
+            list(pool.map(lambda question: _in_a_process(question, words, bench.progress.say), missing))
     return [questions.kept(options.out, question, identity) for question in options.questions]
 
 
-def _in_a_process(question: Any, words: list[str]) -> None:
+def _in_a_process(question: Any, words: list[str], say: Callable[[str], object]) -> None:
+    """Answer a question in a process of its own, and say what it says."""
     begun = time.perf_counter()
     # Of an option that is given twice, the last counts; with _PART nothing is written over, and no claims are.
     command = [sys.executable, "-m", "analysis", *words, "--only", question.name, "--jobs", "1", _PART]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        message = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("analysis: ")
-        raise RunError(f"{question.name}: {message}")
-    print(f"{question.number} {question.title} {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    last = "it said nothing"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in filter(None, map(str.strip, process.stderr)):
+            last = line
+            say(f"{question.name}: {line}")
+    if process.returncode:
+        raise RunError(f"{question.name}: {last.removeprefix('analysis: ')}")
+    say(f"{question.name}: answered, {in_time(time.perf_counter() - begun)}")
 
 
 def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options: argparse.Namespace) -> Path:

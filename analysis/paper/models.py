@@ -131,7 +131,7 @@ class Bench:
         make: Callable[[Callable[[int], object]], pd.DataFrame],
         *,
         stage: str,
-        total: int,
+        total: int | None,
     ) -> pd.DataFrame:
         """A table that takes long, from its file where it was made before, so that a killed command goes on behind it.
 
@@ -140,7 +140,7 @@ class Bench:
             what: on which it depends, beside the model's answers.
             make: makes it; gets what it is to call with the number of traces done since the last call.
             stage: what is measured, in words.
-            total: of how many traces.
+            total: of how many traces; None where ``make`` does not say.
         """
         run = self.probes[name].manifest
         depends = [run["model"]["weights_sha256"], run["data"]["traces_sha256"], __version__, *map(str, what)]

@@ -9,7 +9,7 @@ of the judge ``refusal``, which reads the new text only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -19,6 +19,7 @@ from analysis.paper.models import Bench, spread
 from analysis.paper.responses import asked, mean_of
 from analysis.paper.sheets import Composition, in_words, shares, toy_in_words
 from analysis.paper.verdicts import Measured, unmeasured
+from safekey_interp.capture.pass_cost import counted_passes
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import RunError
 from safekey_interp.evaluation.judge_metrics import REFUSING
@@ -129,13 +130,16 @@ def _with_key_sentence(bench: Bench, name: str) -> list[Trace]:
 
 def _resampled(bench: Bench, name: str, traces: Sequence[Trace]) -> Any:
     """Answers behind key sentences that the model samples: a row a trace and kind, also where the kind never came."""
-    table = resample_key_sentences(
-        bench.model(name),
-        traces,
-        judge=judge_refusal,
-        n_tries=N_TRIES,
-        sampling=Sampling(temperature=1.0, seed=bench.seed),
-    )
+    model = bench.model(name)
+    sampling = Sampling(temperature=1.0, seed=bench.seed)
+
+    def resample(_: Callable[[int], object]) -> pd.DataFrame:
+        with counted_passes(model, bench.progress.passed):
+            return resample_key_sentences(model, traces, judge=judge_refusal, n_tries=N_TRIES, sampling=sampling)
+
+    depends = ["resampled K", N_TRIES, bench.seed, [trace.trace_id for trace in traces]]
+    stage = f"{N_TRIES} key sentences of each of {len(traces)} traces"
+    table = bench.kept(name, depends, resample, stage=stage, total=None)
     refused = table["judged"].isin(REFUSING).astype("boolean").where(table["judged"].notna())
     return table.assign(refused=refused)
 

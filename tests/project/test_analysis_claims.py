@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 from browser import asked, complaints, faint, look_with, nameless, needs_chromium, overflows, unreached
 
-from analysis.__main__ import main
+from analysis.__main__ import _in_a_process, main
 from analysis.paper import config
-from safekey_interp.errors import InputError
+from safekey_interp.errors import InputError, RunError
 from safekey_interp.models import organism
 
 pytestmark = pytest.mark.slow
@@ -107,3 +109,22 @@ def test_all_questions_but_the_training_in_processes_of_their_own(prompts, tmp_p
     for name in files:
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
     assert (one / "CLAIMS.md").read_text() == (two / "CLAIMS.md").read_text()
+    said = capsys.readouterr().err
+    assert all(f"{name}: answered" in said for name in ("key_sentence", "attention", "cost"))
+
+
+SAYS = """#!/bin/sh
+echo "organism:sft: 8 of 24, 30 s so far" >&2
+echo "analysis: traces: got none" >&2
+exit 2
+"""
+
+
+def test_a_question_in_a_process_of_its_own_is_heard_and_its_error_is_told(tmp_path, monkeypatch):
+    program, said = tmp_path / "python", []
+    program.write_text(SAYS)
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(RunError, match=r"^cost: traces: got none$"):
+        _in_a_process(SimpleNamespace(name="cost"), [], said.append)
+    assert said[0] == "cost: organism:sft: 8 of 24, 30 s so far"
