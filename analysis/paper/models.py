@@ -55,7 +55,9 @@ class Bench:
     ) -> None:
         self.out, self.specs, self.traces, self.seed = out, tuple(models), traces, seed
         self.progress = Progress(is_hidden=True) if progress is None else progress
-        self._overwrite, self._is_made, self._max_new_tokens = overwrite, is_made, max_new_tokens
+        self._overwrite, self._is_made = overwrite, is_made
+        self.sampling = Sampling(max_new_tokens=max_new_tokens)
+        """How models answer, greedily: prompts, and what they continue."""
 
     @classmethod
     def of_run(cls, out: Path, run: Run) -> Bench:
@@ -80,7 +82,7 @@ class Bench:
             self.specs,
             self.traces,
             out=folder,
-            sampling=Sampling(max_new_tokens=self._max_new_tokens) if self._max_new_tokens else None,
+            sampling=self.sampling if self.sampling.max_new_tokens else None,
             seed=self.seed,
             n_examples=0,
             overwrite=self._overwrite,

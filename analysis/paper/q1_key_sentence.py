@@ -131,13 +131,15 @@ def _with_key_sentence(bench: Bench, name: str) -> list[Trace]:
 def _resampled(bench: Bench, name: str, traces: Sequence[Trace]) -> Any:
     """Answers behind key sentences that the model samples: a row a trace and kind, also where the kind never came."""
     model = bench.model(name)
-    sampling = Sampling(temperature=1.0, seed=bench.seed)
+    drawing = Sampling(temperature=1.0, seed=bench.seed)
 
     def resample(_: Callable[[int], object]) -> pd.DataFrame:
         with counted_passes(model, bench.progress.passed):
-            return resample_key_sentences(model, traces, judge=judge_refusal, n_tries=N_TRIES, sampling=sampling)
+            return resample_key_sentences(
+                model, traces, judge=judge_refusal, n_tries=N_TRIES, sampling=drawing, answering=bench.sampling
+            )
 
-    depends = ["resampled K", N_TRIES, bench.seed, [trace.trace_id for trace in traces]]
+    depends = ["resampled K", N_TRIES, drawing, bench.sampling, [trace.trace_id for trace in traces]]
     stage = f"{N_TRIES} key sentences of each of {len(traces)} traces"
     table = bench.kept(name, depends, resample, stage=stage, total=None)
     refused = table["judged"].isin(REFUSING).astype("boolean").where(table["judged"].notna())
@@ -154,7 +156,7 @@ def _swapped(bench: Bench, name: str, traces: Sequence[Trace]) -> Any:
         for request in swaps(trace, segmentation, sentences, seed=bench.seed)
     ]
     file = bench.out / "runs" / "swaps" / f"{bench.probes[name].path.name}.jsonl"
-    return asked(model, requests, file, progress=bench.progress)
+    return asked(model, requests, file, bench.sampling, progress=bench.progress)
 
 
 def _by_kind(experiment: str, places: Mapping[str, str], name: str, table: Any) -> list[dict[str, Any]]:

@@ -121,7 +121,7 @@ def _prefilled(bench: Bench, name: str, answers: list[Trace]) -> Any:
     controls = {"benign": same_length(model.tokenizer, answers, benign, seed=bench.seed)}
     requests = depth_requests(model.tokenizer, answers, controls=controls).requests
     file = bench.out / "runs" / "prefills" / f"{bench.probes[name].path.name}.jsonl"
-    return asked(model, requests, file, progress=bench.progress).dropna(subset=["refused"])
+    return asked(model, requests, file, bench.sampling, progress=bench.progress).dropna(subset=["refused"])
 
 
 def _means(name: str, table: Any) -> list[dict[str, Any]]:

@@ -22,20 +22,23 @@ from safekey_interp.models.model import Model
 from safekey_interp.progress import Progress
 
 
-def asked(model: Model, requests: Sequence[Request], file: Path, *, progress: Progress | None = None) -> Any:
-    """Every request's answer, greedily, with ``refused`` (NA where the judge has no verdict).
+def asked(
+    model: Model, requests: Sequence[Request], file: Path, sampling: Sampling, *, progress: Progress | None = None
+) -> Any:
+    """Every request's answer, with ``refused`` (NA where the judge has no verdict).
 
     Args:
         model: who answers.
         requests: what is asked; each in the file once.
         file: .jsonl of the answers; those that are there are not asked for again.
+        sampling: how it answers, greedily.
         progress: is told how far this is.
 
     Returns:
         One row a request: trace_id, group, label, condition, depth, share, refused (by the new text alone).
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_responses(LocalEngine(model), requests, out=file, sampling=Sampling(), progress=progress)
+    write_responses(LocalEngine(model), requests, out=file, sampling=sampling, progress=progress)
     rows = []
     for trace in read_traces(file):
         judged = judge_refusal(trace.prompt, new_text(trace.response, trace.meta.get("prefill") or ""))
