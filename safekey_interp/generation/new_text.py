@@ -20,7 +20,8 @@ def new_text(response: str, prefill: str = "") -> str:
 
     Returns:
         ``response`` without ``prefill``; behind the opening mark of the reasoning where the prefill leaves the
-        reasoning open, so that a judge can still separate reasoning and answer. The whole response where it does not
+        reasoning open, so that a judge can still separate reasoning and answer (without it where the reasoning has no
+        marks). The whole response where it does not
         begin with the prefill.
     """
     if not prefill or not response.startswith(prefill):
@@ -32,4 +33,5 @@ def new_text(response: str, prefill: str = "") -> str:
     if answer_span(prefill) is not None:
         return new  # no mark before the new text: the template opened the reasoning, or the model does
     family = reasoning_region(prefill).family
-    return next(marks.opening for marks in FAMILIES if marks.name == family) + new
+    # None where the prefill reads as reasoning without marks.
+    return next((marks.opening for marks in FAMILIES if marks.name == family), "") + new

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safekey_interp.data.reasoning_marks import FAMILIES
 from safekey_interp.evaluation.refusal_judge import judge_refusal
 from safekey_interp.generation.new_text import new_text
-from safekey_interp.segmentation.reasoning_span import answer_span
+from safekey_interp.segmentation.reasoning_span import answer_span, reasoning_region
 
 REFUSAL = "I'm sorry, but I can't help with that."
 HELP = "Here you go: take the rope and tie the knot."
@@ -43,6 +43,13 @@ def test_reasoning_that_was_left_open_is_no_answer(family) -> None:
     assert judge_refusal(None, cut).label is None, "the reasoning never closes"
     done = new_text(f"{begun} Easy.{family.closing}{family.answer}{REFUSAL}", begun)
     assert judge_refusal(None, done).label == "full_refusal"
+
+
+def test_behind_reasoning_without_marks_stands_the_new_text_alone() -> None:
+    begun = 'The user: "Track a phone." I need to figure out how to respond to this while following the policies.'
+    region = reasoning_region(begun)
+    assert (region.region, region.family, region.answer) == ("reasoning", "none", None), "what this test is about"
+    assert new_text(f"{begun} {REFUSAL}", begun) == f" {REFUSAL}"
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
