@@ -2,7 +2,7 @@
 
     cost ≈ cost of the trial's traces · (length of all traces / length of the trial's)
 
-Where traces take too long for a trial, they are measured at one, two and, where there is time, more of their places
+Where traces take too long for a trial, they are measured at few and, as far as there is time, more of their places
 (layers or directions) instead, and the rest follows from the difference. Length is that of the text up to the end of K,
 or of all where no K is read.
 """
@@ -84,7 +84,7 @@ def intervention_cost(
     few = tried[:least]
     if cost.at_least and intervention.grows_with is not None and work.stages is None:
         places = _places_of(intervention.grows_with[0], model, {**work.options, **piece.options})
-        with suppress(InputError):  # another option asks for more than a few places have: the cost is known to be more
+        with suppress(InputError):  # the cost is then known to be more than the trial's
             cost = _by_places(model, intervention.grows_with[0], places, partial(measure, [one.item for one in few]))
     share = n * mean / sum(one.length for one in tried)
     whole = cost.times(share, at_once=n_processes)
@@ -134,22 +134,36 @@ def _places_of(name: str, model: Model, options: Mapping[str, Any]) -> list[Any]
 
 
 def _by_places(model: Model, name: str, places: Sequence[Any], measure: Callable[..., None]) -> Cost:
-    """The cost of work whose trial was given up, from that at one of its places and at a few more."""
+    """The cost of work whose trial was given up, from that at few of its places and at more.
+
+    Raises:
+        InputError: another option asks for more places than half of them.
+    """
 
     def at(k: int) -> Cost:
         return timed(model, lambda: measure(**{name: places[:k]}))
 
-    one, more, k = at(1), at(min(2, len(places))), 2
-    each = max(0.0, more.seconds - one.seconds)
-    many = min(len(places), int((TOO_LONG / 2 - one.seconds) / max(each, 1e-3)))
+    few = 1
+    while True:
+        try:
+            first = at(few)
+            break
+        except InputError:  # before any pass
+            few *= 2
+            if few > len(places) / 2:
+                raise
+    k = min(few + 1, len(places))
+    more = at(k)
+    each = max(0.0, more.seconds - first.seconds)
+    many = min(len(places), few + int((TOO_LONG / 2 - first.seconds) / max(each, 1e-3)))
     if many > k and not (of_many := at(many)).at_least:
         more, k = of_many, many
-    rest = (len(places) - 1) / (k - 1)
+    rest = (len(places) - few) / max(1, k - few)
     whole = {
-        number: getattr(one, number) + rest * max(0.0, getattr(more, number) - getattr(one, number))
+        number: getattr(first, number) + rest * max(0.0, getattr(more, number) - getattr(first, number))
         for number in ("passes", "tokens", "seconds")
     }
-    return replace(more, **whole, at_least=one.at_least or more.at_least)
+    return replace(more, **whole, at_least=first.at_least or more.at_least)
 
 
 def _cheaper(

@@ -52,9 +52,14 @@ def test_a_trial_that_takes_too_long_is_made_of_a_few_layers(
     assert of_few.tokens == pytest.approx(whole.tokens, rel=0.1)
 
 
-def test_where_few_layers_are_too_few_for_an_option_the_cost_is_known_to_be_more(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("top", "is_known"), [(5, True), (20, False)])
+def test_where_one_layer_has_too_few_heads_more_layers_are_tried(
+    top: int, is_known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Five layers of four heads: two layers have five heads, and only all have twenty."""
     model = tiny_models.tiny_model("llama", num_hidden_layers=5)
+    whole = cost_of(model, "edges", top=(top,))
     monkeypatch.setattr(cost_module, "trial", partial(trial, at_most=0.0))
-    assert cost_of(model, "edges", top=(model.n_heads + 1,)).at_least
+    of_few = cost_of(model, "edges", top=(top,))
+    assert of_few.at_least != is_known
+    assert (of_few.tokens == pytest.approx(whole.tokens, rel=0.1)) == is_known
