@@ -141,7 +141,7 @@ def _by_places(model: Model, name: str, places: Sequence[Any], measure: Callable
     """
 
     def at(k: int) -> Cost:
-        return timed(model, lambda: measure(**{name: places[:k]}))
+        return timed(model, lambda: measure(**{name: places[:k]}), at_most=2 * TOO_LONG)
 
     few = 1
     while True:
