@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _MOST_READ = 256
 """Traces whose lengths are read."""
+_FEW_TAKE = 2 * TOO_LONG
+"""Seconds after which work at few places is given up."""
 _LONG = 3600.0
 """Seconds above which cheaper options are tried."""
 
@@ -141,7 +143,7 @@ def _by_places(model: Model, name: str, places: Sequence[Any], measure: Callable
     """
 
     def at(k: int) -> Cost:
-        return timed(model, lambda: measure(**{name: places[:k]}), at_most=2 * TOO_LONG)
+        return timed(model, lambda: measure(**{name: places[:k]}), at_most=_FEW_TAKE)
 
     few = 1
     while True:
