@@ -64,7 +64,7 @@ def in_wrapper(n: int, trace: ski.Trace) -> ski.Trace:
 
 
 if first.startswith("smollm2"):
-    examples = ski.read_traces(Path(ski.__file__).parents[1] / "examples" / "traces.jsonl")
+    examples = list(ski.read_traces(Path(ski.__file__).parents[1] / "examples" / "traces.jsonl"))[:24]
     plain = [trace.with_(response="", source="plain", given={}) for trace in examples]
     prompts = [*plain, *(in_wrapper(n, trace) for n, trace in enumerate(plain))]
 else:
@@ -76,7 +76,7 @@ ski.show(prompts[wrapped[0]])
 # %% [markdown]
 # ## Responses
 #
-# Greedy decoding, about a minute a model. The first response of each model to the same wrapped harmful request, with U in yellow and K in pink:
+# Greedy decoding, up to a minute a model. The first response of each model to the same wrapped harmful request, with U in yellow and K in pink:
 
 # %%
 traces = {
@@ -166,10 +166,10 @@ by_layer.loc[:, :: max(1, models[first].n_layers // 6)].round(2)
 
 # %%
 queries, spans = "decision+key_sentence", ["prompt", "understanding"]
-options = {"metric": "aha", "controls": ["outside_spans"], "n_random": 3}
+options = {"metric": "aha", "controls": ["outside_spans"], "n_random": 2}
 effects = pd.concat(
     {
-        name: ski.summarise_knockout(ski.knockout(model, attacks[name][:12], queries, spans, **options))
+        name: ski.summarise_knockout(ski.knockout(model, attacks[name][:10], queries, spans, **options))
         for name, model in models.items()
     },
     names=["model", None],

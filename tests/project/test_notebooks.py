@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 ALLOWED = {"safekey_interp", "pandas"} | sys.stdlib_module_names
 HANGS_AFTER_S = 900
-"""A cell that takes longer hangs. SmolLM2's responses take 100 s of a free processor, and longer beside others."""
+"""What takes longer hangs. SmolLM2's responses in notebook 8 take over a minute, and longer beside other processes."""
 by_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -69,11 +69,8 @@ def test_a_notebook_calls_only_the_package(path):
     assert modules <= ALLOWED
 
 
-@pytest.mark.parametrize(
-    "path",
-    NOTEBOOKS,
-    ids=lambda path: path.stem,
-)
+@pytest.mark.timeout(HANGS_AFTER_S)
+@by_notebook
 def test_a_notebook_runs_from_top_to_bottom_without_a_network(path, tmp_path, monkeypatch):
     from nbclient import NotebookClient
 
