@@ -52,12 +52,14 @@ def _verdicts(claims: Sequence[Beside]) -> Html:
 
 
 def _beside(beside: Beside) -> list[Html]:
-    claim, ours, evidence, _, command = beside
-    facts = {"Where": claim.where, "There": claim.theirs, "Built in, in the toy model": claim.built_in}
+    claim, ours, evidence, verdicts, commands = beside
+    facts = {"Where": claim.where, "There": claim.theirs}
+    if any("toy model" in verdict for verdict in verdicts):
+        facts["Built in, in the toy model"] = claim.built_in
     terms = [piece for name, text in facts.items() if text for piece in (el("dt", name), el("dd", data(text)))]
     return [
         el("h3", f"{claim.id}. {claim.says}", id=claim.id),
-        el("dl", *terms, el("dt", "Again"), el("dd", el("code", command))),
+        el("dl", *terms, el("dt", "Again"), *(el("dd", el("code", command)) for command in commands)),
         _told(evidence, f"Claim {claim.id}: evidence, the strongest first"),
         _told(ours, f"Claim {claim.id}, measured"),
     ]

@@ -72,6 +72,8 @@ def test_one_question_of_two_models_and_the_same_again(words, capsys):
     assert "How deep does alignment go?" in index
     assert index.count("(toy model)") > len(claims)
     assert "Prefilled harmful tokens undo the refusal." in index
+    assert "Built in, in the toy model" in index
+    assert "<code>python -m analysis --models" in index
     made = (out / "fig_depth.html").stat().st_mtime_ns
     main([*words, "--only", "depth"])
     assert "5b organism:sft: " in capsys.readouterr().out
