@@ -142,10 +142,14 @@ def rescore(file: Path) -> None:
 
 
 def write_traces(traces: Sequence[Trace], file: Path) -> None:
-    """Write JSON Lines for ``read_traces``; without blanks, for the size of the wheel."""
-    rows = (json.dumps(organism.to_row(trace), ensure_ascii=False, separators=(",", ":")) for trace in traces)
-    lines = "".join(f"{row}\n" for row in rows)
+    """Write JSON Lines for ``read_traces``."""
+    lines = "".join(_json_line(organism.to_row(trace)) for trace in traces)
     write_aside(file, lambda aside: aside.write_text(lines, encoding="utf-8"))
+
+
+def _json_line(value: Any) -> str:
+    """Without blanks, for the size of the wheel."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 # Stage 3
@@ -201,9 +205,8 @@ def save(hf: Any, folder: Path, settings: dict[str, Any]) -> None:
         copy.deepcopy(hf).to(STORED).save_pretrained(new)
         (new / "generation_config.json").unlink(missing_ok=True)  # its end and padding are those of config.json
         tokenizer.save_pretrained(new)
-        for file in (new / "config.json", new / "tokenizer.json"):  # without indentation, for the size of the wheel
-            made = json.loads(file.read_text(encoding="utf-8"))
-            file.write_text(json.dumps(made, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+        for file in (new / "config.json", new / "tokenizer.json"):
+            file.write_text(_json_line(json.loads(file.read_text(encoding="utf-8"))), encoding="utf-8")
         weights = new / "model.safetensors"
         weights.chmod(new.stat().st_mode & 0o666)  # the library writes it for its owner alone
         write_json(new / "training.json", settings | {"sha256": sha256_of(weights)})

@@ -41,7 +41,7 @@ from safekey_interp.training.losses import head_loss
 NAME = "fig_cost"
 ROWS, BATCHES = 8, 12
 ROWS_IN_A_LANGUAGE = 2
-"""Rows of a batch of a language model: eight of SmolLM2 took 20 GB and a minute, where the machine has 24."""
+"""Rows of a batch of a language model: eight of SmolLM2 took 20 GB."""
 WEIGHT = 0.2
 WAYS = {"ours": "SafeKey, ours", "literal": "SafeKey, literal"}
 COUNTS = {"operations": "operations", "bytes": "bytes kept"}

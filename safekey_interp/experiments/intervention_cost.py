@@ -84,10 +84,11 @@ def intervention_cost(
     measure = _measure_of(intervention, model, work, settings, piece)
     tried, cost = trial(model, same, lambda some: measure([one.item for one in some]), least=least)
     few = tried[:least]
+    measure_few = partial(measure, [one.item for one in few])
     if cost.at_least and intervention.grows_with is not None and work.stages is None:
         places = _places_of(intervention.grows_with[0], model, {**work.options, **piece.options})
         with suppress(InputError):  # the cost is then known to be more than the trial's
-            cost = _by_places(model, intervention.grows_with[0], places, partial(measure, [one.item for one in few]))
+            cost, tried = _by_places(model, intervention.grows_with[0], places, measure_few), few
     share = n * mean / sum(one.length for one in tried)
     whole = cost.times(share, at_once=n_processes)
     if whole.seconds < _LONG:
@@ -95,7 +96,7 @@ def intervention_cost(
 
     def seconds_of(changes: dict[str, Any]) -> float:
         try:
-            cost = timed(model, lambda: measure([one.item for one in few], **changes))
+            cost = timed(model, lambda: measure_few(**changes))
         except InputError:  # another option asks for more than this leaves
             return math.inf
         return math.inf if cost.at_least else cost.seconds * n * mean / sum(one.length for one in few) / n_processes
